@@ -1,0 +1,522 @@
+/*
+ * The local truth: an index (SQLite) and data files on NVMe.
+ *
+ * What it is for.  The index holds the tree as this host sees it, what the
+ * store holds under each name, what the store must still be told (the
+ * write-back journal), and which bytes are local.  It is the only state; a
+ * process that dies loses nothing that was committed here.
+ *
+ * Threads and locks.  Every function may be called from any thread.  A struct
+ * cache_txn belongs to the thread that began it.  There is one writer at a
+ * time: cache_write() waits for it; readers never wait.  Never keep a
+ * transaction across network, a wait, or a callback; functions marked [sync]
+ * wait for the disk and are called without a transaction.
+ *
+ * Ownership.  Callers own what they pass; what comes back in a struct is
+ * copied into it; strings that come back allocated say so.
+ *
+ * Errors.  0 or -errno: -ENOENT no such row, -EIO the index or the disk
+ * failed (logged here), -ENOSPC.  After an error in a write transaction only
+ * cache_abort() is allowed.  File-system semantics (ENOTEMPTY, EEXIST ...)
+ * are decided by the caller inside its transaction.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/env.h"
+#include "base/str.h"
+
+struct cache;
+struct cache_txn;
+
+#define CACHE_ROOT_INO 1
+#define CACHE_ID_BYTES 16
+#define CACHE_ETAG_MAX 96 /* BLOB_ETAG_MAX */
+#define CACHE_NAME_MAX 255
+#define CACHE_PATH_MAX 4096
+
+enum cache_kind {
+	CACHE_GONE, /* only in owed rows: nothing should be there */
+	CACHE_FILE,
+	CACHE_DIR,
+	CACHE_SYMLINK,
+	CACHE_FIFO,
+	CACHE_SOCKET,
+	CACHE_CHAR,
+	CACHE_BLOCK,
+};
+
+/* How much of a regular file is local. */
+enum cache_data {
+	CACHE_NONE,
+	CACHE_PART, /* what `extent` rows say */
+	CACHE_WHOLE,
+};
+
+/* An id of bytes: new whenever bytes change, kept by rename and copy.  All
+ * zero: none. */
+struct cache_id {
+	uint8_t bytes[CACHE_ID_BYTES];
+};
+static inline bool cache_id_eq(
+	const struct cache_id *a, const struct cache_id *b)
+{
+	return __builtin_memcmp(a, b, sizeof(*a)) == 0;
+}
+bool cache_id_is_none(const struct cache_id *id);
+
+/* ---- open and close ---- */
+
+struct cache_config {
+	const char *const *dirs; /* the first holds the index */
+	size_t dirs_nr;
+	const char *store; /* canonical URL: a cache belongs to one store */
+	struct base_env *env;
+	bool read_only; /* nothing local is ever created by users */
+	/* Sizes in bytes, or in percent of the file system if the flag is
+	 * set.  See DESIGN section 7. */
+	uint64_t limit, reserve, dirty_limit;
+	bool limit_percent, reserve_percent, dirty_limit_percent;
+	/*
+	 * Claims an inode whose local bytes are about to be dropped.  False: it
+	 * is open or mapped.  True: nobody has it, and opens wait until
+	 * unclaim().  Called inside a write transaction, which ends soon after;
+	 * so an open must not hold one while it waits.
+	 */
+	bool (*claim)(void *arg, uint64_t ino);
+	void (*unclaim)(void *arg, uint64_t ino);
+	void *arg;
+};
+
+/* What cache_open() found. */
+struct cache_opened {
+	bool fresh;   /* made just now: the store must be seen once */
+	bool unclean; /* not closed cleanly, and the host was rebooted */
+};
+
+/*
+ * [sync] Opens or makes the cache directories.  Fails with one line in
+ * ret_why: -EBUSY another mount has it; -EEXIST it belongs to another store;
+ * -EPROTO the index was made by a newer version; -EROFS, -ENOSPC, -EACCES,
+ * -ENOTDIR, -EOPNOTSUPP (a file system that cannot hold it).  Leaves nothing
+ * half made.
+ */
+int cache_open(const struct cache_config *config, struct cache **ret_cache,
+	struct cache_opened *ret_opened, char *ret_why, size_t why_bytes);
+/* Background work (checkpoints, flushes, eviction) begins; after the fork. */
+void cache_start(struct cache *cache);
+/* [sync] Everything durable, clean flag set.  No transaction may be open. */
+void cache_close(struct cache *cache);
+
+/* 128 random bits made with the cache directory; names this host. */
+const struct cache_id *cache_host(const struct cache *cache);
+/* The file system of the first directory, for statfs. */
+int cache_root_fd(const struct cache *cache);
+
+/* ---- transactions ---- */
+
+/* Both return a transaction that every function below takes; only one from
+ * cache_write() may change anything. */
+int cache_read(struct cache *cache, struct cache_txn **ret_txn);
+int cache_write(struct cache *cache, struct cache_txn **ret_txn);
+/* Ends either kind.  The commit is not durable until cache_sync_index(). */
+int cache_commit(struct cache_txn *txn);
+void cache_abort(struct cache_txn *txn);
+/* The cache of a transaction. */
+struct cache *cache_of(struct cache_txn *txn);
+
+/* Small durable settings ("epoch", "store_id", ...).  Missing: 0 / -ENOENT. */
+int cache_meta_get_u64(struct cache_txn *txn, const char *key, uint64_t *ret);
+int cache_meta_set_u64(struct cache_txn *txn, const char *key, uint64_t value);
+int cache_meta_get_text(
+	struct cache_txn *txn, const char *key, struct base_str *ret);
+int cache_meta_set_text(
+	struct cache_txn *txn, const char *key, const char *value);
+
+/* ---- inodes and names (cache/tree.c) ---- */
+
+/* What a data file looked like (statx) when its bytes were last known. */
+struct cache_stamp {
+	uint64_t size_bytes;
+	int64_t mtime_ns, ctime_ns;
+};
+
+struct cache_inode {
+	uint64_t ino;
+	enum cache_kind kind;
+	uint32_t mode; /* 07777 bits */
+	uint32_t uid, gid;
+	uint32_t nlink; /* names; a directory: 2 + subdirectories */
+	uint64_t rdev;
+	uint64_t size_bytes;
+	int64_t mtime_ns, ctime_ns, atime_ns, btime_ns;
+	uint64_t gen;	     /* content changes */
+	uint64_t meta_gen;   /* attribute changes */
+	uint64_t synced_gen; /* highest gen durable here */
+	uint64_t serial;     /* number of the data file */
+	uint64_t serial_top; /* highest number ever used for it */
+	enum cache_data data;
+	bool written;	/* a writer or writable mapping may exist */
+	bool stored;	/* some remote row holds these bytes, for sure */
+	bool implicit;	/* a directory without a marker in the store */
+	bool no_data;	/* the store refuses to give its bytes: EIO */
+	bool read_only; /* append or page blob: no writing */
+	struct cache_id content;
+	struct cache_id file;	  /* kept across renames, travels in metadata */
+	struct cache_stamp stamp; /* valid where data != NONE and !written */
+	uint64_t local_bytes;	  /* allocated on disk, for the account */
+};
+
+int cache_inode_get(
+	struct cache_txn *txn, uint64_t ino, struct cache_inode *ret);
+/* Inserts; ino, and for 0 times now, are filled in.  Numbers are never used
+ * twice. */
+int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode);
+/* Writes all columns back. */
+int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode);
+/* Removes the row, its extents, pins; its data files go after the commit. */
+int cache_inode_del(struct cache_txn *txn, uint64_t ino);
+int cache_target_get(struct cache_txn *txn, uint64_t ino, struct base_str *ret);
+int cache_target_set(struct cache_txn *txn, uint64_t ino, const char *target);
+/* A fresh content id or file id. */
+void cache_id_new(struct cache *cache, struct cache_id *ret);
+/* Notes a use for eviction's order; cheap, in memory, batched. */
+void cache_touch(struct cache *cache, uint64_t ino);
+
+/* A name in a directory. */
+struct cache_dentry {
+	uint64_t parent, ino;
+	uint64_t cookie; /* order and offset in the directory: > 0, stable */
+	char name[CACHE_NAME_MAX + 1];
+};
+
+int cache_dentry_get(struct cache_txn *txn, uint64_t parent, const char *name,
+	struct cache_dentry *ret);
+/* Cookie is chosen here.  -EEXIST.  Maintains no link counts. */
+int cache_dentry_add(
+	struct cache_txn *txn, uint64_t parent, const char *name, uint64_t ino);
+int cache_dentry_del(struct cache_txn *txn, uint64_t parent, const char *name);
+/* Points an existing name at another inode, cookie kept. */
+int cache_dentry_set(
+	struct cache_txn *txn, uint64_t parent, const char *name, uint64_t ino);
+/* The names of `parent` with a cookie above `after`, in order of cookie, with
+ * their inodes, until `each` returns non-zero (which is returned). */
+typedef int (*cache_dentry_fn)(void *arg, const struct cache_dentry *dentry,
+	const struct cache_inode *inode);
+int cache_dentry_each(struct cache_txn *txn, uint64_t parent, uint64_t after,
+	cache_dentry_fn each, void *arg);
+/* True if the directory has no name in it. */
+int cache_dir_is_empty(struct cache_txn *txn, uint64_t ino, bool *ret);
+/* Some name of an inode; -ENOENT if it has none. */
+int cache_dentry_of(
+	struct cache_txn *txn, uint64_t ino, struct cache_dentry *ret);
+/* The path of an inode from the root, without a leading slash; "" is the
+ * root.  -ENOENT for an inode without a name. */
+int cache_path_of(struct cache_txn *txn, uint64_t ino, struct base_str *ret);
+/* The path of NAME in PARENT. */
+int cache_path_join(struct cache_txn *txn, uint64_t parent, const char *name,
+	struct base_str *ret);
+/* The inode a path names; -ENOENT, -ENOTDIR. */
+int cache_resolve(
+	struct cache_txn *txn, const char *path, struct cache_inode *ret);
+/* Is `ino` inside the subtree of directory `dir` (or `dir` itself)? */
+int cache_is_below(
+	struct cache_txn *txn, uint64_t ino, uint64_t dir, bool *ret);
+
+/* Unlinked or replaced inodes that somebody still needs. */
+int cache_held_add(struct cache_txn *txn, uint64_t ino);
+/* Drops a held inode if no owed row names it and `open` is false; otherwise
+ * nothing.  `*ret_gone` tells. */
+int cache_held_put(
+	struct cache_txn *txn, uint64_t ino, bool open, bool *ret_gone);
+
+/* When a directory was last listed.  Ages use base_boot_ns(); a listing made
+ * before the last boot has listed_ns < 0 (usable offline, not fresh). */
+struct cache_listing {
+	int64_t listed_ns;
+	bool complete; /* every name was seen once */
+};
+int cache_listing_get(
+	struct cache_txn *txn, uint64_t ino, struct cache_listing *ret);
+int cache_listing_set(struct cache_txn *txn, uint64_t ino,
+	const struct cache_listing *listing);
+
+/* Pins: keep local.  Directories pin what is below them. */
+int cache_pin_set(struct cache_txn *txn, uint64_t ino, bool pinned);
+/* Is it, or a directory above it, pinned? */
+int cache_pin_get(struct cache_txn *txn, uint64_t ino, bool *ret);
+
+/* ---- what the store holds under each name (cache/remote.c) ---- */
+
+struct cache_attrs {
+	uint32_t mode, uid, gid;
+	uint64_t rdev;
+	int64_t mtime_ns;
+};
+
+struct cache_remote {
+	char *name; /* local path; allocated in results */
+	char etag[CACHE_ETAG_MAX];
+	uint64_t size_bytes;
+	enum cache_kind kind;
+	bool slash; /* the marker's blob name is "name/" */
+	bool has_md5;
+	uint8_t md5[16];
+	struct cache_id content;
+	struct cache_id file;
+	struct cache_id commit_host;
+	uint64_t commit_number; /* 0: not one of ours */
+	/* The last commits of ours and others that this one follows, packed by
+	 * tier/; NULL/0: none.  Allocated in results. */
+	void *parents;
+	size_t parents_bytes;
+	/* What the inode was given from it: want and have compare equal until
+	 * somebody changes the inode. */
+	struct cache_attrs attrs;
+	/* Metadata keys and headers of others, packed by tier/.  Allocated in
+	 * results. */
+	void *foreign;
+	size_t foreign_bytes;
+	uint64_t known_seq; /* WRITEBACK section 6 */
+};
+
+int cache_remote_get(
+	struct cache_txn *txn, const char *name, struct cache_remote *ret);
+int cache_remote_put(struct cache_txn *txn, const struct cache_remote *remote);
+int cache_remote_del(struct cache_txn *txn, const char *name);
+void cache_remote_fini(struct cache_remote *remote);
+/* A row that holds these bytes; `prefer` first if it does. */
+int cache_remote_holding(struct cache_txn *txn, const struct cache_id *content,
+	const char *prefer, struct cache_remote *ret);
+/* Rows below directory `dir` ("" for all), names after `after` (or NULL), in
+ * order of name, at most `max`, one level or all of them. */
+typedef int (*cache_remote_fn)(void *arg, const struct cache_remote *remote);
+int cache_remote_each(struct cache_txn *txn, const char *dir, const char *after,
+	bool recursive, size_t max, cache_remote_fn each, void *arg);
+/* Above every known_seq in the table. */
+int cache_remote_max_seq(struct cache_txn *txn, uint64_t *ret);
+
+/* ---- the write-back journal (cache/journal.c) ---- */
+
+enum cache_owed_state {
+	CACHE_OWED_UNSENT,
+	CACHE_OWED_SENT,  /* its visible request is in `sent` */
+	CACHE_OWED_ASIDE, /* refused for good: out of the line */
+};
+
+/*
+ * One change that the store must be told: what `name` should hold at this
+ * place in the order.  A row describes that state completely: `ino` and
+ * `serial` say where its bytes are, and when they are no longer the inode's
+ * current ones, this row keeps them (the older state is not dropped before
+ * the row is).
+ */
+struct cache_owed {
+	uint64_t seq; /* given by cache_owed_add() */
+	uint64_t epoch;
+	char *name;	      /* allocated in results */
+	enum cache_kind kind; /* CACHE_GONE: nothing */
+	enum cache_owed_state state;
+	bool group;	 /* joined: all of it or nothing (section 5) */
+	bool attrs_only; /* bytes are those of the row's time in the store */
+	bool quiet;	 /* may be sent while written: seen quiet */
+	uint8_t change;	 /* enum tier_change, opaque here */
+	uint64_t ino, serial, size_bytes, gen;
+	struct cache_id content;
+	struct cache_attrs attrs;
+	uint64_t displaced; /* the inode that lost this name, 0: none */
+	int64_t entered_ns; /* base_boot_ns() */
+	uint32_t tries;
+	char *error;	    /* why it was refused last; allocated, or NULL */
+	int64_t refused_ns; /* first refusal, 0: none */
+};
+
+void cache_owed_fini(struct cache_owed *row);
+int cache_owed_add(struct cache_txn *txn, struct cache_owed *row);
+/* Writes all columns but seq back. */
+int cache_owed_put(struct cache_txn *txn, const struct cache_owed *row);
+/* Removes it and lets go of what it kept. */
+int cache_owed_del(struct cache_txn *txn, uint64_t seq);
+int cache_owed_get(struct cache_txn *txn, uint64_t seq, struct cache_owed *ret);
+/* Gives a row a new, highest seq. */
+int cache_owed_renumber(struct cache_txn *txn, uint64_t seq, uint64_t *ret_seq);
+/* The newest row of a name, or of a name in that state only. */
+int cache_owed_newest(
+	struct cache_txn *txn, const char *name, struct cache_owed *ret);
+int cache_owed_newest_unsent(
+	struct cache_txn *txn, const char *name, struct cache_owed *ret);
+/* Any row that is not set aside, or a pending prefix that covers the name? */
+int cache_owed_any(struct cache_txn *txn, const char *name, bool *ret);
+/* Highest seq in the table (0: empty). */
+int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret);
+/* The lowest epoch with a row that is not set aside; 0: none. */
+int cache_owed_first_epoch(struct cache_txn *txn, uint64_t *ret);
+/* Rows not set aside with epoch >= `epoch` after (`epoch`, `after_seq`), in
+ * (epoch, seq) order, until non-zero. */
+typedef int (*cache_owed_fn)(void *arg, const struct cache_owed *row);
+int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
+	cache_owed_fn each, void *arg);
+/* All rows, set aside included, in order of seq. */
+int cache_owed_each_all(struct cache_txn *txn, cache_owed_fn each, void *arg);
+/* Rows of a subtree ("" all): is anything not set aside owed there? */
+int cache_owed_below(struct cache_txn *txn, const char *dir, bool *ret);
+/* Joins epochs a..b (WRITEBACK section 5): rows get epoch b and group. */
+int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
+/* Renames the unsent rows below a directory that was never sent there. */
+int cache_owed_rename(
+	struct cache_txn *txn, const char *old_dir, const char *new_dir);
+struct cache_owed_totals {
+	uint64_t rows, bytes, aside, groups;
+	int64_t oldest_ns; /* entered_ns of the oldest, 0: none */
+};
+int cache_owed_totals(struct cache_txn *txn, struct cache_owed_totals *ret);
+
+/* A directory rename, expanded when its turn comes. */
+struct cache_owed_prefix {
+	uint64_t seq, epoch;
+	char *old_dir, *new_dir; /* allocated in results */
+	bool deleting;		 /* all new names are there: old ones go */
+	char *cursor;		 /* last name expanded, or NULL */
+};
+void cache_owed_prefix_fini(struct cache_owed_prefix *row);
+int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row);
+int cache_owed_prefix_put(
+	struct cache_txn *txn, const struct cache_owed_prefix *row);
+int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq);
+int cache_owed_prefix_first(
+	struct cache_txn *txn, uint64_t epoch, struct cache_owed_prefix *ret);
+/* Does a pending prefix cover this name (as old or as new)? */
+int cache_owed_prefix_covers(
+	struct cache_txn *txn, const char *name, bool *ret);
+
+/* What the store was told and has not surely answered. */
+struct cache_sent {
+	struct cache_id host;		/* always ours */
+	uint64_t number;		/* the commit */
+	char *name;			/* allocated in results */
+	uint8_t op;			/* enum blob_op, opaque here */
+	char base_etag[CACHE_ETAG_MAX]; /* "": the name was free */
+	struct cache_id content;
+	uint64_t owed_seq;
+	int64_t sent_ns; /* base_boot_ns() */
+	bool settled;	 /* answered; kept only against late duplicates */
+};
+void cache_sent_fini(struct cache_sent *sent);
+int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent);
+int cache_sent_put(struct cache_txn *txn, const struct cache_sent *sent);
+int cache_sent_del(struct cache_txn *txn, uint64_t number);
+/* Any row of this name; -ENOENT. */
+int cache_sent_of(
+	struct cache_txn *txn, const char *name, struct cache_sent *ret);
+/* Commit numbers, reserved a thousand at a time. */
+int cache_commit_number(struct cache_txn *txn, uint64_t *ret);
+
+/* ---- conflicts and other losses, for status ---- */
+
+struct cache_conflict {
+	uint64_t id;
+	char *name, *copy; /* paths; allocated in results */
+	char remote_etag[CACHE_ETAG_MAX];
+	uint64_t local_size_bytes, remote_size_bytes;
+	int64_t local_mtime_ns, remote_mtime_ns, found_ns; /* wall clock */
+};
+int cache_conflict_add(
+	struct cache_txn *txn, const struct cache_conflict *conflict);
+int cache_conflict_del(struct cache_txn *txn, uint64_t id);
+typedef int (*cache_conflict_fn)(
+	void *arg, const struct cache_conflict *conflict);
+int cache_conflict_each(
+	struct cache_txn *txn, cache_conflict_fn each, void *arg);
+
+/* ---- local bytes (cache/local.c, cache/data.c) ---- */
+
+struct cache_range {
+	uint64_t start, end; /* bytes, end exclusive */
+};
+/* Bytes are in the data file; merges with neighbours; the rows carry the next
+ * flush number.  Sets data to PART, or WHOLE when all are there. */
+int cache_extent_add(struct cache_txn *txn, uint64_t ino, uint64_t start,
+	uint64_t end, enum cache_data *ret_data);
+/* The missing ranges of start..end, at most max; returns how many. */
+ssize_t cache_extent_missing(struct cache_txn *txn, uint64_t ino,
+	uint64_t start, uint64_t end, struct cache_range *ret, size_t max);
+/* How many bytes of it are local. */
+int cache_extent_bytes(struct cache_txn *txn, uint64_t ino, uint64_t *ret);
+/* Forgets its local bytes: data = NONE, next serial; the old data file goes
+ * after the commit unless an owed row keeps it. */
+int cache_data_drop(struct cache_txn *txn, uint64_t ino);
+/* Like it, but the inode begins a new, empty, whole data file (truncation). */
+int cache_data_renew(struct cache_txn *txn, struct cache_inode *inode);
+
+/* The data file.  Flags as open(2); with O_CREAT it is made anew (a left-over
+ * of that number is unlinked first), owned by root, 0600.  The daemon opens
+ * for writing only to fill and to make; never a file a user may have open
+ * written-to.  Returns an fd or -errno. */
+int cache_data_open(
+	struct cache *cache, uint64_t ino, uint64_t serial, int flags);
+/* Its absolute path, allocated. */
+char *cache_data_path(struct cache *cache, uint64_t ino, uint64_t serial);
+/* [sync] fdatasync, and fsync of its directory where the file is new. */
+int cache_data_sync(struct cache *cache, uint64_t ino, uint64_t serial);
+/* [sync] syncfs of every data directory: replaces many single syncs. */
+int cache_data_sync_all(struct cache *cache);
+/* [sync] A second data file with the same bytes: reflink, else a copy if no
+ * longer than copy_max.  -EFBIG, -ENOSPC. */
+int cache_data_clone(struct cache *cache, uint64_t ino, uint64_t from_serial,
+	uint64_t to_serial, uint64_t copy_max);
+/* statx of a data file. */
+int cache_data_stat(struct cache *cache, uint64_t ino, uint64_t serial,
+	struct cache_stamp *ret, uint64_t *ret_allocated_bytes);
+
+/* [sync] One shared fdatasync of the WAL: covers all commits made before the
+ * call; callers that come meanwhile share the next one. */
+int cache_sync_index(struct cache *cache);
+
+/* ---- space (cache/space.c, cache/evict.c) ---- */
+
+struct cache_space {
+	uint64_t used_bytes;  /* data files, as allocated */
+	uint64_t limit_bytes; /* resolved cache_size */
+	uint64_t reserve_bytes;
+	uint64_t dirty_limit_bytes;
+	uint64_t fs_free_bytes, fs_total_bytes;
+	uint64_t fs_files, fs_files_free;
+};
+void cache_space_get(struct cache *cache, struct cache_space *ret);
+/* Room for that many more bytes of fetched data: evicts if needed.  0, or
+ * -ENOSPC when nothing more may go.  [sync] */
+int cache_space_reserve(struct cache *cache, uint64_t bytes);
+/* Is there room for a writer of new data?  False above dirty_limit or without
+ * free space. */
+bool cache_space_may_write(struct cache *cache, uint64_t dirty_bytes);
+/* Kicks eviction in the background. */
+void cache_space_kick(struct cache *cache);
+/* [sync] Drops the local bytes of one clean inode now.  -EBUSY in use or
+ * dirty, -EPERM pinned, 0 dropped or nothing local. */
+int cache_evict_inode(struct cache *cache, uint64_t ino, uint64_t *ret_bytes);
+/* Re-reads what a data file occupies into the account (open writers). */
+int cache_space_account(struct cache_txn *txn, uint64_t ino);
+
+struct cache_counts {
+	uint64_t inodes, dirty_files, pins, conflicts;
+};
+int cache_counts_get(struct cache_txn *txn, struct cache_counts *ret);
+
+/* ---- prefetch jobs that outlive their command (cache/journal.c) ---- */
+
+struct cache_job {
+	uint64_t id;
+	char *path; /* allocated in results */
+	bool pin, meta_only;
+};
+int cache_job_add(struct cache_txn *txn, struct cache_job *job);
+int cache_job_del(struct cache_txn *txn, uint64_t id);
+typedef int (*cache_job_fn)(void *arg, const struct cache_job *job);
+int cache_job_each(struct cache_txn *txn, cache_job_fn each, void *arg);
+
+#endif
