@@ -19,6 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Macros in some system's headers. */
+#undef alloca
+#undef sprintf
+#undef vsprintf
+
 /* Unbounded or silently cut: base_str, snprintf, memcpy, base_strdup. */
 #pragma GCC poison strcpy strcat strncpy strncat stpcpy sprintf vsprintf gets
 /* Hidden state: strsep, strtok_r. */
@@ -38,7 +43,7 @@
 /* clang-format on */
 
 /* Names that libraries' headers use for arguments: only calls are errors. */
-#define FORBIDDEN(why) __attribute__((error("forbidden call: " why)))
+#define FORBIDDEN(why) __attribute__((unavailable(why)))
 unsigned int sleep(unsigned int seconds) FORBIDDEN("use base_after()");
 int rand(void) FORBIDDEN("use base_random()");
 void srand(unsigned int seed) FORBIDDEN("use base_random()");

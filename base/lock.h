@@ -17,7 +17,7 @@
 /* The table of ranks, outermost first.  Every mutex of the program is here. */
 enum base_rank {
 	BASE_RANK_FS_SESSION = 10,
-	BASE_RANK_FS_HANDLE = 20,
+	BASE_RANK_FS_CALL = 15,
 	BASE_RANK_FS_CONTROL = 30,
 	BASE_RANK_TIER_LIST = 40,
 	BASE_RANK_TIER_FETCH = 50,
@@ -29,6 +29,7 @@ enum base_rank {
 	BASE_RANK_CACHE_SYNC = 85,
 	BASE_RANK_CACHE_SPACE = 88,
 	BASE_RANK_FS_NOTIFY = 90,
+	BASE_RANK_FS_HANDLE = 92, /* claims come inside a write transaction */
 	BASE_RANK_BLOB_STORE = 100,
 	BASE_RANK_BLOB_RETRY = 110,
 	BASE_RANK_BLOB_TOKEN = 120,

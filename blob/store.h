@@ -239,6 +239,8 @@ struct blob_store_ops {
 	void (*submit)(struct blob_store *, struct blob_req *);
 	void (*cancel)(struct blob_store *, struct blob_req *);
 	void (*close)(struct blob_store *);
+	/* NULL: any name will do. */
+	int (*name_check)(struct blob_store *, const char *path);
 };
 
 /* First member of every store. */
@@ -283,6 +285,9 @@ void blob_store_close(struct blob_store *store);
  * Returns 0 or -EINVAL and one line in ret_why. */
 int blob_store_canonical(const char *url, char *ret_url, size_t url_bytes,
 	char *ret_why, size_t why_bytes);
+
+/* Can the store hold this name?  0, -ENAMETOOLONG or -EINVAL.  Never waits. */
+int blob_name_check(struct blob_store *store, const char *path);
 
 void blob_submit(struct blob_store *store, struct blob_req *req);
 /* Asks for an early end.  `done` still runs, perhaps with a real result.
@@ -346,7 +351,8 @@ void blob_meta_decode(const struct blob_entry *entry, struct blob_posix *ret,
 int blob_meta_encode(const struct blob_posix *posix,
 	const struct blob_mark *mark, const struct blob_kv *foreign,
 	size_t foreign_nr, struct blob_kv **ret_kv, size_t *ret_nr);
-/* Is this key one that blob_meta_encode() writes? */
+/* Is this key one that blob_meta_encode() writes, or that says the same in
+ * another tool's words and would contradict it (owner, group, is_fifo, ...)? */
 bool blob_meta_is_ours(const char *key);
 void blob_kv_free(struct blob_kv *kv, size_t nr);
 int blob_kv_copy(struct blob_kv **ret_kv, const struct blob_kv *kv, size_t nr);
@@ -357,5 +363,10 @@ int blob_kv_copy(struct blob_kv **ret_kv, const struct blob_kv *kv, size_t nr);
  * (the directory keeps the name).  The stores know it and map it back.
  * Returns -ENAMETOOLONG if it would exceed 255 bytes. */
 int blob_name_shadow(const char *path, char *ret, size_t ret_bytes);
+/* Is this a name that only stands for what a store shows already: a shadow, or
+ * the local face of a blob's name that no local name spells?  Creating one (or
+ * renaming to it) must be refused with -EINVAL: it would become another name
+ * in the store.  Reading, changing and deleting what is shown is fine. */
+bool blob_name_is_reserved(const char *path);
 
 #endif

@@ -77,7 +77,8 @@ struct cache_config {
 	size_t dirs_nr;
 	const char *store; /* canonical URL: a cache belongs to one store */
 	struct base_env *env;
-	bool read_only; /* nothing local is ever created by users */
+	bool read_only;	   /* nothing local is ever created by users */
+	uint32_t uid, gid; /* of the root directory when it is made */
 	/* Sizes in bytes, or in percent of the file system if the flag is
 	 * set.  See DESIGN section 7. */
 	uint64_t limit, reserve, dirty_limit;
@@ -127,6 +128,9 @@ int cache_write(struct cache *cache, struct cache_txn **ret_txn);
 /* Ends either kind.  The commit is not durable until cache_sync_index(). */
 int cache_commit(struct cache_txn *txn);
 void cache_abort(struct cache_txn *txn);
+/* Claims an inode with config.claim until the end of this transaction: nobody
+ * has it open, and nobody opens it meanwhile.  -EBUSY: in use. */
+int cache_claim(struct cache_txn *txn, uint64_t ino);
 /* The cache of a transaction. */
 struct cache *cache_of(struct cache_txn *txn);
 
@@ -179,7 +183,8 @@ int cache_inode_get(
 int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode);
 /* Writes all columns back. */
 int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode);
-/* Removes the row, its extents, pins; its data files go after the commit. */
+/* Removes the row, its extents, pins, xattrs; its data file goes after the
+ * commit unless an owed row keeps it. */
 int cache_inode_del(struct cache_txn *txn, uint64_t ino);
 int cache_target_get(struct cache_txn *txn, uint64_t ino, struct base_str *ret);
 int cache_target_set(struct cache_txn *txn, uint64_t ino, const char *target);
@@ -230,6 +235,11 @@ int cache_is_below(
 
 /* Unlinked or replaced inodes that somebody still needs. */
 int cache_held_add(struct cache_txn *txn, uint64_t ino);
+/* All of them: after a fresh mount nobody needs them but owed rows. */
+typedef int (*cache_ino_fn)(void *arg, uint64_t ino);
+int cache_held_each(struct cache_txn *txn, cache_ino_fn each, void *arg);
+/* All inodes marked written-to: an earlier run may have left them so. */
+int cache_written_each(struct cache_txn *txn, cache_ino_fn each, void *arg);
 /* Drops a held inode if no owed row names it and `open` is false; otherwise
  * nothing.  `*ret_gone` tells. */
 int cache_held_put(
@@ -293,6 +303,9 @@ void cache_remote_fini(struct cache_remote *remote);
 /* A row that holds these bytes; `prefer` first if it does. */
 int cache_remote_holding(struct cache_txn *txn, const struct cache_id *content,
 	const char *prefer, struct cache_remote *ret);
+/* Do two names or more hold them? */
+bool cache_remote_held_twice(
+	struct cache_txn *txn, const struct cache_id *content);
 /* Rows below directory `dir` ("" for all), names after `after` (or NULL), in
  * order of name, at most `max`, one level or all of them. */
 typedef int (*cache_remote_fn)(void *arg, const struct cache_remote *remote);
@@ -330,17 +343,19 @@ struct cache_owed {
 	struct cache_id content;
 	struct cache_attrs attrs;
 	uint64_t displaced; /* the inode that lost this name, 0: none */
-	int64_t entered_ns; /* base_boot_ns() */
+	int64_t entered_ns; /* base_boot_ns(), 0 in add: now, -1: before boot */
 	uint32_t tries;
 	char *error;	    /* why it was refused last; allocated, or NULL */
-	int64_t refused_ns; /* first refusal, 0: none */
+	int64_t refused_ns; /* first refusal, 0: none, -1: before boot */
 };
 
 void cache_owed_fini(struct cache_owed *row);
 int cache_owed_add(struct cache_txn *txn, struct cache_owed *row);
-/* Writes all columns but seq back. */
+/* Writes all columns but seq back; lets go of what only its old (ino, serial)
+ * kept. */
 int cache_owed_put(struct cache_txn *txn, const struct cache_owed *row);
-/* Removes it and lets go of what it kept. */
+/* Removes it and lets go of what it kept: an older data file, or a held inode
+ * that nobody uses (cache_claim()). */
 int cache_owed_del(struct cache_txn *txn, uint64_t seq);
 int cache_owed_get(struct cache_txn *txn, uint64_t seq, struct cache_owed *ret);
 /* Gives a row a new, highest seq. */
@@ -352,9 +367,12 @@ int cache_owed_newest_unsent(
 	struct cache_txn *txn, const char *name, struct cache_owed *ret);
 /* Any row that is not set aside, or a pending prefix that covers the name? */
 int cache_owed_any(struct cache_txn *txn, const char *name, bool *ret);
+/* The same without looking at prefixes. */
+int cache_owed_any_row(struct cache_txn *txn, const char *name, bool *ret);
 /* Highest seq in the table (0: empty). */
 int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret);
-/* The lowest epoch with a row that is not set aside; 0: none. */
+/* The lowest epoch with a row that is not set aside, or with a directory
+ * rename; 0: none. */
 int cache_owed_first_epoch(struct cache_txn *txn, uint64_t *ret);
 /* Rows not set aside with epoch >= `epoch` after (`epoch`, `after_seq`), in
  * (epoch, seq) order, until non-zero. */
@@ -363,16 +381,32 @@ int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
 	cache_owed_fn each, void *arg);
 /* All rows, set aside included, in order of seq. */
 int cache_owed_each_all(struct cache_txn *txn, cache_owed_fn each, void *arg);
-/* Rows of a subtree ("" all): is anything not set aside owed there? */
-int cache_owed_below(struct cache_txn *txn, const char *dir, bool *ret);
-/* Joins epochs a..b (WRITEBACK section 5): rows get epoch b and group. */
+/* Of a name and what is below it ("" all), rows with seq <= upto: is any of
+ * them not set aside (or a directory rename pending there), is any aside? */
+int cache_owed_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
+	bool *ret_owed, bool *ret_aside);
+/* Joins epochs a..b (WRITEBACK section 5): rows get epoch b and group; of the
+ * unsent rows of one name only the newest stays, and it answers for what the
+ * others said (attrs_only, displaced).  Directory renames get epoch b. */
 int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
-/* Renames the unsent rows below a directory that was never sent there. */
+/* Renames the unsent rows below a directory (not its own) that was never sent
+ * there. */
 int cache_owed_rename(
 	struct cache_txn *txn, const char *old_dir, const char *new_dir);
+/* Does an unsent row need this data file? */
+int cache_owed_refers(
+	struct cache_txn *txn, uint64_t ino, uint64_t serial, bool *ret);
+/* The lowest epoch of such a row; -ENOENT. */
+int cache_owed_first_of(
+	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t *ret);
+/* Those rows' bytes are in the data file `kept` now. */
+int cache_owed_repoint(
+	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t kept);
 struct cache_owed_totals {
-	uint64_t rows, bytes, aside, groups;
-	int64_t oldest_ns; /* entered_ns of the oldest, 0: none */
+	uint64_t rows, aside; /* set aside ones are not among `rows` */
+	uint64_t bytes;	      /* of files whose content is owed */
+	uint64_t groups;
+	int64_t oldest_ns; /* entered_ns of the first in line, 0: none */
 };
 int cache_owed_totals(struct cache_txn *txn, struct cache_owed_totals *ret);
 
@@ -388,6 +422,7 @@ int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row);
 int cache_owed_prefix_put(
 	struct cache_txn *txn, const struct cache_owed_prefix *row);
 int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq);
+/* The oldest of an epoch <= `epoch`. */
 int cache_owed_prefix_first(
 	struct cache_txn *txn, uint64_t epoch, struct cache_owed_prefix *ret);
 /* Does a pending prefix cover this name (as old or as new)? */
@@ -410,11 +445,31 @@ void cache_sent_fini(struct cache_sent *sent);
 int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent);
 int cache_sent_put(struct cache_txn *txn, const struct cache_sent *sent);
 int cache_sent_del(struct cache_txn *txn, uint64_t number);
-/* Any row of this name; -ENOENT. */
+/* A row of this name, unsettled before settled; -ENOENT. */
 int cache_sent_of(
 	struct cache_txn *txn, const char *name, struct cache_sent *ret);
+/* A row of this name whose request has not been answered; -ENOENT. */
+int cache_sent_unsettled(
+	struct cache_txn *txn, const char *name, struct cache_sent *ret);
+/* All rows of a name: a later request of ours succeeded there. */
+int cache_sent_del_name(struct cache_txn *txn, const char *name);
+/* Is any request of a name below this directory unsettled? */
+int cache_sent_below(struct cache_txn *txn, const char *dir, bool *ret);
+/* All rows with a number above `after`, in order.  sent_ns is 0 for those of
+ * an earlier boot. */
+typedef int (*cache_sent_fn)(void *arg, const struct cache_sent *sent);
+int cache_sent_each(
+	struct cache_txn *txn, uint64_t after, cache_sent_fn each, void *arg);
 /* Commit numbers, reserved a thousand at a time. */
 int cache_commit_number(struct cache_txn *txn, uint64_t *ret);
+
+/* SHA-256 of the blocks of content that was sent (nr 0: forgets it). */
+#define CACHE_HASH_BYTES 32
+int cache_manifest_set(struct cache_txn *txn, const struct cache_id *content,
+	size_t nr, const uint8_t (*hashes)[CACHE_HASH_BYTES]);
+/* Allocated; -ENOENT if it is not known. */
+int cache_manifest_get(struct cache_txn *txn, const struct cache_id *content,
+	size_t *ret_nr, uint8_t (**ret_hashes)[CACHE_HASH_BYTES]);
 
 /* ---- conflicts and other losses, for status ---- */
 
@@ -438,8 +493,9 @@ int cache_conflict_each(
 struct cache_range {
 	uint64_t start, end; /* bytes, end exclusive */
 };
-/* Bytes are in the data file; merges with neighbours; the rows carry the next
- * flush number.  Sets data to PART, or WHOLE when all are there. */
+/* Fetched bytes are in the data file; merges with neighbours; the rows carry
+ * the next flush number.  Sets data to PART, or WHOLE when all are there (in
+ * the row: get the inode again). */
 int cache_extent_add(struct cache_txn *txn, uint64_t ino, uint64_t start,
 	uint64_t end, enum cache_data *ret_data);
 /* The missing ranges of start..end, at most max; returns how many. */
@@ -448,9 +504,12 @@ ssize_t cache_extent_missing(struct cache_txn *txn, uint64_t ino,
 /* How many bytes of it are local. */
 int cache_extent_bytes(struct cache_txn *txn, uint64_t ino, uint64_t *ret);
 /* Forgets its local bytes: data = NONE, next serial; the old data file goes
- * after the commit unless an owed row keeps it. */
+ * after the commit unless an owed row keeps it.  The caller has claimed the
+ * inode (cache_claim()). */
 int cache_data_drop(struct cache_txn *txn, uint64_t ino);
-/* Like it, but the inode begins a new, empty, whole data file (truncation). */
+/* Like it, but the inode begins a new, empty, whole data file (truncation):
+ * serial, size, data, stored, stamp and local_bytes are set here, and the row
+ * is written; content and generations are the caller's. */
 int cache_data_renew(struct cache_txn *txn, struct cache_inode *inode);
 
 /* The data file.  Flags as open(2); with O_CREAT it is made anew (a left-over
@@ -472,6 +531,12 @@ int cache_data_clone(struct cache *cache, uint64_t ino, uint64_t from_serial,
 /* statx of a data file. */
 int cache_data_stat(struct cache *cache, uint64_t ino, uint64_t serial,
 	struct cache_stamp *ret, uint64_t *ret_allocated_bytes);
+/* Do the cache's file systems know leases? */
+bool cache_data_leases(const struct cache *cache);
+/* Asks the kernel, by a lease, who else has a data file open or mapped: for
+ * writing, or at all.  0 nobody; -EBUSY; -ENOTSUP without leases. */
+int cache_data_probe(struct cache *cache, uint64_t ino, uint64_t serial,
+	bool writers_only);
 
 /* [sync] One shared fdatasync of the WAL: covers all commits made before the
  * call; callers that come meanwhile share the next one. */
@@ -488,9 +553,14 @@ struct cache_space {
 	uint64_t fs_files, fs_files_free;
 };
 void cache_space_get(struct cache *cache, struct cache_space *ret);
-/* Room for that many more bytes of fetched data: evicts if needed.  0, or
- * -ENOSPC when nothing more may go.  [sync] */
+/*
+ * Room for that many more bytes of fetched data: evicts if needed.  0, or
+ * -ENOSPC when nothing more may go.  [sync]  What is reserved counts as used
+ * until cache_space_release() of the same number, which comes after the
+ * commit that put the bytes into the account (or when they do not come).
+ */
 int cache_space_reserve(struct cache *cache, uint64_t bytes);
+void cache_space_release(struct cache *cache, uint64_t bytes);
 /* Is there room for a writer of new data?  False above dirty_limit or without
  * free space. */
 bool cache_space_may_write(struct cache *cache, uint64_t dirty_bytes);

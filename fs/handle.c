@@ -1,0 +1,716 @@
+/*
+ * Open inodes, and how the kernel may use them.
+ *
+ * States of an inode (enum fs_state):
+ *
+ *	from     event                           to       what happens
+ *	-        claim(), nothing mapped         CLAIMED  requests wait
+ *	CLAIMED  unclaim()                       -        they go on
+ *	-        fs_file_get()                   IDLE     claim() fails
+ *	IDLE     open, whole, passthrough        PASS     backing id made
+ *	IDLE     open, otherwise                 SERVED
+ *	LINGER   open                            PASS     new backing id
+ *	PASS     open                            PASS     same backing id
+ *	SERVED   open                            SERVED   also when whole by now
+ *	PASS     last release, not written-to    IDLE     id closed
+ *	SERVED   last release                    IDLE
+ *	PASS     last release, written-to        LINGER   id closed
+ *	LINGER   read lease can be had           IDLE     no longer written-to
+ *	IDLE     last reference put              -
+ *
+ * Invariants, numbered as the tests name them:
+ *   H1  An inode is PASS or SERVED from its first open until its last
+ *       release.  A served mapping keeps its open (the kernel sends RELEASE
+ *       at munmap), one made in passthrough does not: it is the data file's
+ *       own and may live beside any later open of the same data file.
+ *   H2  PASS has exactly one backing id, shared by all its opens.
+ *   H3  A data file that is not whole is never given to the kernel.
+ *   H4  claim() succeeds only if there is no reference, no written-to state,
+ *       and a write lease can be had (no mapping).
+ *   H5  No writable descriptor of ours is open when a read lease is asked
+ *       for: wfd exists only while an open writer's writes come to us.
+ *   H6  fd stays open while there is a reference or a written-to state.
+ */
+#include "fs/handle_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/str.h"
+
+/* Of the kernel's fuse.h, since 6.9; the headers here may be older. */
+struct backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+#define BACKING_OPEN _IOW(229, 1, struct backing_map)
+#define BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+/* ---- the table ---- */
+
+static struct fs_file **bucket(struct fs_handles *h, uint64_t ino)
+{
+	return &h->buckets[(ino * 0x9e3779b97f4a7c15ull >> 40) &
+		(FS_BUCKETS - 1)];
+}
+
+struct fs_file *fs_handles_find(struct fs_handles *h, uint64_t ino)
+{
+	struct fs_file *f = *bucket(h, ino);
+
+	while (f != NULL && f->ino != ino)
+		f = f->hash_next;
+	return f;
+}
+
+static struct fs_file *file_add(struct fs_handles *h, uint64_t ino)
+{
+	struct fs_file *f = base_calloc(1, sizeof(*f));
+
+	f->ino = ino;
+	f->fd = f->wfd = -1;
+	f->gate_tail = &f->gate_head;
+	f->hash_next = *bucket(h, ino);
+	*bucket(h, ino) = f;
+	return f;
+}
+
+static void file_remove(struct fs_handles *h, struct fs_file *f)
+{
+	struct fs_file **p = bucket(h, f->ino);
+
+	while (*p != f)
+		p = &(*p)->hash_next;
+	*p = f->hash_next;
+}
+
+void fs_handles_close_fd(struct fs_handles *h, int fd)
+{
+	if (fd < 0)
+		return;
+	close(fd);
+	base_lock(&h->mutex);
+	h->fds--;
+	base_unlock(&h->mutex);
+}
+
+/* A descriptor of a data file, counted. */
+static int open_fd(struct fs_handles *h, uint64_t ino, uint64_t serial, int flags)
+{
+	bool full;
+	int fd;
+
+	base_lock(&h->mutex);
+	full = h->fds >= h->fds_max;
+	if (!full)
+		h->fds++;
+	base_unlock(&h->mutex);
+	if (full)
+		return -ENFILE;
+	fd = cache_data_open(h->m->cache, ino, serial, flags | O_CLOEXEC);
+	if (fd < 0) {
+		base_lock(&h->mutex);
+		h->fds--;
+		base_unlock(&h->mutex);
+	}
+	return fd;
+}
+
+/* ---- leases ---- */
+
+bool fs_lease_probe(struct fs_handles *h, int fd, int type)
+{
+	if (h->no_leases)
+		return true;
+	if (fcntl(fd, F_SETLEASE, type) == 0) {
+		fcntl(fd, F_SETLEASE, F_UNLCK);
+		return true;
+	}
+	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EBUSY)
+		return false;
+	/* Without leases main.c allows no passthrough, and without it there
+	 * are no mappings that we do not know. */
+	log_warn("leases do not work in the cache directory: %s",
+		strerror(errno));
+	h->no_leases = true;
+	return true;
+}
+
+static bool unmapped(struct fs_handles *h, uint64_t ino, uint64_t serial)
+{
+	int fd = open_fd(h, ino, serial, O_RDONLY);
+	bool ret;
+
+	if (fd < 0)
+		return fd == -ENOENT;
+	ret = fs_lease_probe(h, fd, F_WRLCK);
+	fs_handles_close_fd(h, fd);
+	return ret;
+}
+
+/* ---- claims ---- */
+
+static void run_waiters(struct fs_handles *h, struct fs_wait *w)
+{
+	while (w != NULL) {
+		struct fs_wait *next = w->next;
+
+		base_post(h->m->env, w->fn, w->arg);
+		w = next;
+	}
+}
+
+void fs_handles_unclaim(void *arg, uint64_t ino)
+{
+	struct fs_handles *h = arg;
+	struct fs_wait *waiters;
+	struct fs_file *f;
+
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, ino);
+	assert(f != NULL && f->state == FS_CLAIMED);
+	file_remove(h, f);
+	base_unlock(&h->mutex);
+	waiters = f->claim_waiters;
+	free(f);
+	run_waiters(h, waiters);
+}
+
+bool fs_handles_claim(void *arg, uint64_t ino)
+{
+	struct fs_handles *h = arg;
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	struct fs_file *f;
+	int err;
+
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, ino);
+	if (f == NULL)
+		file_add(h, ino)->state = FS_CLAIMED;
+	base_unlock(&h->mutex);
+	if (f != NULL)
+		return false;
+
+	/* The caller is inside a write transaction; what was committed before
+	 * it is enough to know the data file. */
+	err = cache_read(h->m->cache, &txn);
+	if (err == 0) {
+		err = cache_inode_get(txn, ino, &inode);
+		cache_abort(txn);
+	}
+	if (err == 0 && inode.kind == CACHE_FILE && inode.data != CACHE_NONE &&
+		!unmapped(h, ino, inode.serial))
+		err = -EBUSY;
+	if (err == 0 || err == -ENOENT)
+		return true;
+	fs_handles_unclaim(h, ino);
+	return false;
+}
+
+bool fs_handles_in_use(struct fs_handles *h, uint64_t ino)
+{
+	struct fs_file *f;
+	bool ret;
+
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, ino);
+	ret = f != NULL && (f->refs > 0 || f->written);
+	base_unlock(&h->mutex);
+	return ret;
+}
+
+bool fs_handles_forget(struct fs_handles *h, uint64_t ino)
+{
+	struct fs_file *f;
+
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, ino);
+	if (f != NULL && f->state != FS_CLAIMED)
+		f->forgotten = true;
+	base_unlock(&h->mutex);
+	return f == NULL;
+}
+
+/* ---- references and the gate ---- */
+
+struct fs_file *fs_file_get(
+	struct fs_handles *h, uint64_t ino, struct fs_wait *wait)
+{
+	struct fs_file *f;
+
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, ino);
+	if (f == NULL)
+		f = file_add(h, ino);
+	if (f->state == FS_CLAIMED) {
+		wait->next = f->claim_waiters;
+		f->claim_waiters = wait;
+		f = NULL;
+	} else {
+		fs_file_ref(f);
+	}
+	base_unlock(&h->mutex);
+	return f;
+}
+
+struct drop {
+	struct fs_mount *m;
+	uint64_t ino;
+};
+
+static void drop_task(void *arg)
+{
+	struct drop *drop = arg;
+
+	fs_drop_held(drop->m, drop->ino);
+	free(drop);
+}
+
+void fs_file_put(struct fs_handles *h, struct fs_file *f)
+{
+	struct drop *drop;
+	bool gone, post;
+
+	base_lock(&h->mutex);
+	assert(f->refs > 0);
+	gone = --f->refs == 0 && !f->written;
+	if (gone) {
+		assert(f->state == FS_IDLE && !f->gate);
+		file_remove(h, f);
+	}
+	post = gone && f->forgotten && !h->finished;
+	base_unlock(&h->mutex);
+	if (!gone)
+		return;
+	fs_handles_close_fd(h, f->fd);
+	if (post) {
+		drop = base_malloc(sizeof(*drop));
+		drop->m = h->m;
+		drop->ino = f->ino;
+		base_post(h->m->env, drop_task, drop);
+	}
+	free(f);
+}
+
+bool fs_file_lock(struct fs_handles *h, struct fs_file *f, struct fs_wait *wait)
+{
+	bool ours;
+
+	base_lock(&h->mutex);
+	ours = !f->gate;
+	if (ours) {
+		f->gate = true;
+	} else {
+		wait->next = NULL;
+		*f->gate_tail = wait;
+		f->gate_tail = &wait->next;
+	}
+	base_unlock(&h->mutex);
+	return ours;
+}
+
+void fs_file_unlock(struct fs_handles *h, struct fs_file *f)
+{
+	struct fs_wait *w;
+
+	base_lock(&h->mutex);
+	w = f->gate_head;
+	if (w != NULL) {
+		f->gate_head = w->next;
+		if (f->gate_head == NULL)
+			f->gate_tail = &f->gate_head;
+	} else {
+		f->gate = false;
+	}
+	base_unlock(&h->mutex);
+	if (w != NULL)
+		base_post(h->m->env, w->fn, w->arg);
+}
+
+bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial)
+{
+	bool alone;
+
+	base_lock(&h->mutex);
+	alone = f->opens == 0 && !f->written;
+	base_unlock(&h->mutex);
+	return alone && unmapped(h, f->ino, serial);
+}
+
+/* ---- descriptors and backing ids ---- */
+
+/* Opens *fd unless it is there; only one of those that try at once wins. */
+static int ensure_fd(struct fs_handles *h, struct fs_file *f, int *slot,
+	uint64_t serial, int flags)
+{
+	int fd, old = -1, ret;
+
+	base_lock(&h->mutex);
+	ret = f->serial == serial ? *slot : -1;
+	base_unlock(&h->mutex);
+	if (ret >= 0)
+		return ret;
+	fd = open_fd(h, f->ino, serial, flags);
+	if (fd < 0)
+		return fd;
+	base_lock(&h->mutex);
+	if (*slot >= 0 && f->serial == serial) {
+		old = fd;
+		ret = *slot;
+	} else {
+		old = *slot;
+		*slot = ret = fd;
+		f->serial = serial;
+	}
+	base_unlock(&h->mutex);
+	fs_handles_close_fd(h, old);
+	return ret;
+}
+
+int fs_file_fd(struct fs_handles *h, struct fs_file *f, uint64_t serial)
+{
+	return ensure_fd(h, f, &f->fd, serial, O_RDONLY);
+}
+
+/* Effective CAP_SYS_RESOURCE of this thread: returns what it was. */
+static bool set_reserve_cap(bool on)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+	const uint32_t bit = 1u << CAP_SYS_RESOURCE;
+	bool was;
+
+	if (syscall(SYS_capget, &head, data) < 0)
+		return false;
+	was = data[0].effective & bit;
+	if (was == on)
+		return was;
+	if (on)
+		data[0].effective |= bit;
+	else
+		data[0].effective &= ~bit;
+	syscall(SYS_capset, &head, data);
+	return was;
+}
+
+/* Writes through the id use the credentials of whoever makes it: not those
+ * that may fill the file system's reserve. */
+static int backing_open(struct fs_handles *h, int fd)
+{
+	struct backing_map map = { .fd = fd };
+	bool was = set_reserve_cap(false);
+	int id = ioctl(fuse_session_fd(h->m->se), BACKING_OPEN, &map);
+
+	if (id < 0)
+		id = -errno;
+	if (was)
+		set_reserve_cap(true);
+	return id == 0 ? -EPROTO : id;
+}
+
+static void backing_close(struct fs_handles *h, int id)
+{
+	uint32_t arg = (uint32_t)id;
+
+	/* ENOTCONN at the end of the mount: it went with the connection. */
+	if (id > 0)
+		ioctl(fuse_session_fd(h->m->se), BACKING_CLOSE, &arg);
+}
+
+/* ---- opening ---- */
+
+static int slot_new(struct fs_handles *h, struct fs_file *f, bool write,
+	uint64_t *ret_fh)
+{
+	struct fs_slot *slot;
+	uint32_t nr = h->free_slot;
+
+	if (nr == UINT32_MAX) {
+		if (h->slots_nr >= FS_OPENS_MAX)
+			return -ENFILE;
+		if (h->slots_nr == h->slots_cap) {
+			h->slots_cap = h->slots_cap ? h->slots_cap * 2 : 256;
+			h->slots = base_realloc(h->slots,
+				h->slots_cap * sizeof(*h->slots));
+		}
+		nr = h->slots_nr++;
+		memset(&h->slots[nr], 0, sizeof(h->slots[nr]));
+	} else {
+		h->free_slot = h->slots[nr].next_free;
+	}
+	slot = &h->slots[nr];
+	slot->generation++;
+	slot->open.file = f;
+	slot->open.write = write;
+	slot->open.direct = false;
+	fs_file_ref(f);
+	f->opens++;
+	f->writers += write;
+	*ret_fh = nr | (uint64_t)slot->generation << 32;
+	return 0;
+}
+
+static struct fs_slot *slot_of(struct fs_handles *h, uint64_t fh)
+{
+	uint32_t nr = (uint32_t)fh;
+
+	if (nr >= h->slots_nr || h->slots[nr].open.file == NULL ||
+		h->slots[nr].generation != fh >> 32)
+		return NULL;
+	return &h->slots[nr];
+}
+
+int fs_file_of(struct fs_handles *h, uint64_t fh, struct fs_open *ret)
+{
+	struct fs_slot *slot;
+	int err = -EBADF;
+
+	base_lock(&h->mutex);
+	slot = slot_of(h, fh);
+	if (slot != NULL) {
+		*ret = slot->open;
+		err = 0;
+	}
+	base_unlock(&h->mutex);
+	return err;
+}
+
+/* Did the kernel's pages come from this content?  Remembers it. */
+static bool same_pages(struct fs_handles *h, const struct cache_inode *inode)
+{
+	struct fs_kept *kept = &h->kept[inode->ino & (FS_KEEP_SLOTS - 1)];
+	bool same;
+
+	base_lock(&h->mutex);
+	same = kept->ino == inode->ino && !inode->written &&
+		cache_id_eq(&kept->content, &inode->content) &&
+		!cache_id_is_none(&inode->content);
+	kept->ino = inode->ino;
+	kept->content = inode->content;
+	base_unlock(&h->mutex);
+	return same;
+}
+
+/* Makes the backing id that PASS begins with. */
+static int begin_pass(
+	struct fs_handles *h, struct fs_file *f, uint64_t serial)
+{
+	int fd = open_fd(h, f->ino, serial, O_RDONLY);
+	int id;
+
+	if (fd < 0)
+		return fd;
+	id = backing_open(h, fd);
+	fs_handles_close_fd(h, fd);
+	if (id < 0) {
+		log_warn("no passthrough for inode %llu: %s",
+			(unsigned long long)f->ino, strerror(-id));
+		return 0;
+	}
+	base_lock(&h->mutex);
+	f->backing_id = id;
+	base_unlock(&h->mutex);
+	return 1;
+}
+
+/* The descriptors that this open needs besides. */
+static int open_fds(struct fs_handles *h, struct fs_file *f,
+	const struct cache_inode *inode, bool write, bool direct)
+{
+	int fd = 0;
+
+	/* A file of which nothing is local may have no data file yet. */
+	if (write || (f->backing_id == 0 && inode->data != CACHE_NONE))
+		fd = fs_file_fd(h, f, inode->serial);
+	if (fd >= 0 && write && (f->backing_id == 0 || direct))
+		fd = ensure_fd(h, f, &f->wfd, inode->serial, O_RDWR);
+	return fd < 0 ? fd : 0;
+}
+
+int fs_file_open(struct fs_handles *h, struct fs_file *f,
+	const struct cache_inode *inode, bool wait_writes,
+	struct fuse_file_info *fi)
+{
+	bool write = (fi->flags & O_ACCMODE) != O_RDONLY;
+	bool pass, direct;
+	uint64_t fh;
+	int err;
+
+	/* The open is counted first: so nobody ends the state under it. */
+	base_lock(&h->mutex);
+	err = h->finished ? -ENOTCONN : slot_new(h, f, write, &fh);
+	pass = f->state == FS_PASS ||
+		(f->state != FS_SERVED && h->m->passthrough &&
+			inode->data == CACHE_WHOLE);
+	base_unlock(&h->mutex);
+	if (err < 0)
+		return err;
+
+	if (pass && f->backing_id == 0) {
+		err = begin_pass(h, f, inode->serial);
+		if (err < 0)
+			goto release;
+		pass = err == 1;
+	}
+	direct = pass && write && wait_writes;
+	err = open_fds(h, f, inode, write, direct);
+	if (err < 0)
+		goto release;
+
+	base_lock(&h->mutex);
+	f->state = pass ? FS_PASS : FS_SERVED;
+	f->whole = inode->data == CACHE_WHOLE;
+	slot_of(h, fh)->open.direct = direct;
+	base_unlock(&h->mutex);
+
+	fi->fh = fh;
+	fi->noflush = !write;
+	fi->direct_io = direct;
+	fi->backing_id = pass ? f->backing_id : 0;
+	fi->parallel_direct_writes = 1;
+	fi->keep_cache = !pass && same_pages(h, inode);
+	return 0;
+release:
+	fs_file_put(h, fs_file_release(h, fh));
+	return err;
+}
+
+struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
+{
+	struct fs_slot *slot;
+	struct fs_file *f = NULL;
+	int id = 0, wfd = -1;
+
+	base_lock(&h->mutex);
+	slot = slot_of(h, fh);
+	if (slot != NULL) {
+		f = slot->open.file;
+		f->opens--;
+		f->writers -= slot->open.write;
+		slot->open.file = NULL;
+		slot->next_free = h->free_slot;
+		h->free_slot = (uint32_t)fh;
+		if (f->writers == 0) {
+			wfd = f->wfd;
+			f->wfd = -1;
+		}
+		if (f->opens == 0) {
+			id = f->backing_id;
+			f->backing_id = 0;
+			f->state = f->written ? FS_LINGER : FS_IDLE;
+			f->whole = false;
+		}
+	}
+	base_unlock(&h->mutex);
+	fs_handles_close_fd(h, wfd);
+	backing_close(h, id);
+	return f;
+}
+
+/* ---- attributes ---- */
+
+int fs_fd_stamp(int fd, struct cache_stamp *ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	ret->size_bytes = (uint64_t)st.st_size;
+	ret->mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
+	ret->ctime_ns = st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec;
+	return 0;
+}
+
+void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode)
+{
+	struct cache_stamp now;
+	struct fs_file *f;
+	uint64_t allocated;
+	int err;
+
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, inode->ino);
+	if (f != NULL && f->state != FS_CLAIMED && f->fd >= 0 &&
+		f->serial == inode->serial)
+		fs_file_ref(f);
+	else
+		f = NULL;
+	base_unlock(&h->mutex);
+	if (f != NULL) {
+		err = fs_fd_stamp(f->fd, &now);
+		fs_file_put(h, f);
+	} else {
+		err = cache_data_stat(h->m->cache, inode->ino, inode->serial,
+			&now, &allocated);
+	}
+	if (err < 0 || fs_stamp_eq(&now, &inode->stamp))
+		return;
+	inode->size_bytes = now.size_bytes;
+	/* Unless only attributes of the data file changed. */
+	if (now.mtime_ns != inode->stamp.mtime_ns)
+		inode->mtime_ns = now.mtime_ns;
+	if (now.ctime_ns > inode->ctime_ns)
+		inode->ctime_ns = now.ctime_ns;
+}
+
+/* ---- begin and end ---- */
+
+/* Does each change give a new ctime (Linux 6.13 and later), or only one a
+ * tick? */
+static bool probe_stamps(struct fs_mount *m)
+{
+	struct cache_stamp last, now;
+	bool fine = true;
+	int fd = openat(cache_root_fd(m->cache), ".",
+		O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return false;
+	fine = fs_fd_stamp(fd, &last) == 0;
+	for (int i = 0; fine && i < 8; i++) {
+		fine = pwrite(fd, "x", 1, 0) == 1 &&
+			fs_fd_stamp(fd, &now) == 0 &&
+			now.ctime_ns != last.ctime_ns;
+		last = now;
+	}
+	close(fd);
+	return fine;
+}
+
+struct fs_handles *fs_handles_new(struct fs_mount *m)
+{
+	struct fs_handles *h = base_calloc(1, sizeof(*h));
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct rlimit limit = { 1024, 1024 };
+
+	h->m = m;
+	base_mutex_init(&h->mutex, BASE_RANK_FS_HANDLE);
+	h->free_slot = UINT32_MAX;
+	h->may_write = true;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	h->fds_max = limit.rlim_cur > 2 * FS_FDS_KEPT
+		? (unsigned)(limit.rlim_cur < 1u << 30 ? limit.rlim_cur
+						       : 1u << 30) -
+			FS_FDS_KEPT
+		: FS_FDS_KEPT;
+	/* A lease that is broken in the moment that a probe holds it sends
+	 * SIGIO, which would end the process. */
+	sigaction(SIGIO, &ignore, NULL);
+	return h;
+}
+

@@ -1,0 +1,66 @@
+/*
+ * What handle.c and written.c share: the table of open inodes.
+ *
+ * Threads and locks: everything in struct fs_handles that changes is under its
+ * mutex, which is a leaf: nothing is called with it held.
+ * Ownership: the table owns the files; see handle.h for references.
+ * Errors: none of its own.
+ */
+#ifndef FS_HANDLE_PRIV_H
+#define FS_HANDLE_PRIV_H
+
+#include "fs/handle.h"
+
+#define FS_BUCKETS 4096 /* of the table of open inodes; a power of two */
+/* More open files than that at once are refused: 40 MiB of slots. */
+#define FS_OPENS_MAX (1u << 20)
+/* Descriptors left for the index, the store, the sockets and the pipes. */
+#define FS_FDS_KEPT 512
+#define FS_KEEP_SLOTS 4096 /* remembered contents; a power of two */
+
+struct fs_slot {
+	struct fs_open open; /* file NULL: free */
+	uint32_t generation;
+	uint32_t next_free;
+};
+
+/* What the kernel's page cache of a served inode holds. */
+struct fs_kept {
+	uint64_t ino;
+	struct cache_id content;
+};
+
+struct fs_handles {
+	struct fs_mount *m;
+	bool no_leases;	  /* the file system has none: set once */
+	bool fine_stamps; /* two changes never have the same ctime */
+	struct base_mutex mutex;
+	/* under mutex */
+	struct fs_file *buckets[FS_BUCKETS];
+	struct fs_slot *slots;
+	uint32_t slots_nr, slots_cap, free_slot; /* free_slot: UINT32_MAX none */
+	unsigned fds, fds_max;
+	struct fs_file *written; /* files with `written` */
+	bool ticking;
+	bool finished;
+	int64_t room_asked_ns; /* when may_write was found out */
+	bool may_write;
+	uint64_t writing_bytes; /* of writers, not yet in the journal */
+	struct fs_kept kept[FS_KEEP_SLOTS];
+};
+
+/* Both with the mutex held. */
+struct fs_file *fs_handles_find(struct fs_handles *h, uint64_t ino);
+static inline void fs_file_ref(struct fs_file *f)
+{
+	f->refs++;
+}
+
+/* A lease of this type can be had: nobody else has the file open (F_WRLCK),
+ * or open for writing (F_RDLCK), mapped included. */
+bool fs_lease_probe(struct fs_handles *h, int fd, int type);
+void fs_handles_close_fd(struct fs_handles *h, int fd);
+/* The row of an inode without a name goes, if nobody needs it. */
+void fs_drop_held(struct fs_mount *m, uint64_t ino);
+
+#endif

@@ -1,0 +1,229 @@
+/* Answering the kernel: see reply.h. */
+#include "fs/reply.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/str.h"
+#include "fs/handle.h"
+#include "fs/notify.h"
+
+/* What is fresh for ever is valid in the kernel for a year. */
+#define FOREVER_S (365.0 * 24 * 3600)
+/* Large requests cost least; more than the kernel's read-ahead is no use. */
+#define BLOCK_BYTES (128 << 10)
+
+/* ---- calls ---- */
+
+static void run_step(void *arg)
+{
+	struct fs_call *call = arg;
+
+	call->step(call, 0);
+}
+
+void *fs_call_new(fuse_req_t req, size_t bytes)
+{
+	struct fs_call *call = base_calloc(1, bytes);
+
+	call->req = req;
+	call->m = fs_mount_of(req);
+	base_mutex_init(&call->mutex, BASE_RANK_FS_CALL);
+	return call;
+}
+
+void fs_call_end(struct fs_call *call)
+{
+	base_mutex_fini(&call->mutex);
+	free(call);
+}
+
+void fs_call_err(struct fs_call *call, int err)
+{
+	fs_reply_err(call->req, err);
+	fs_call_end(call);
+}
+
+/* With req's own lock held by libfuse, which keeps the request alive. */
+static void interrupted(fuse_req_t req, void *data)
+{
+	struct fs_call *call = data;
+
+	(void)req;
+	tier_cancel(call->m->tier, &call->tier_call);
+}
+
+static void go_on(struct fs_call *call)
+{
+	if (call->waits_at != 0)
+		fs_notify_allow(call->m->notify, call->waits_at);
+	call->step(call, call->err);
+}
+
+/* The later of this and fs_call_go() goes on. */
+static void tier_done(struct tier_call *tier_call, int err)
+{
+	struct fs_call *call = (struct fs_call *)((char *)tier_call -
+		offsetof(struct fs_call, tier_call));
+	bool started;
+
+	base_lock(&call->mutex);
+	call->finished = true;
+	call->err = err;
+	started = call->started;
+	base_unlock(&call->mutex);
+	/* Waits for an interrupt function that runs just now. */
+	fuse_req_interrupt_func(call->req, NULL, NULL);
+	if (started)
+		go_on(call);
+}
+
+struct tier_call *fs_call_arm(
+	struct fs_call *call, uint64_t ino, fs_step_fn step)
+{
+	call->step = step;
+	call->started = call->finished = false;
+	call->waits_at = ino;
+	if (ino != 0)
+		fs_notify_hold(call->m->notify, ino);
+	memset(&call->tier_call, 0, sizeof(call->tier_call));
+	call->tier_call.done = tier_done;
+	return &call->tier_call;
+}
+
+void fs_call_go(struct fs_call *call)
+{
+	bool finished;
+
+	/* Under the mutex: tier_done() cannot take the function away before
+	 * it is there, and it is never there after `done`. */
+	base_lock(&call->mutex);
+	finished = call->finished;
+	if (!finished)
+		fuse_req_interrupt_func(call->req, interrupted, call);
+	call->started = true;
+	base_unlock(&call->mutex);
+	if (finished)
+		go_on(call);
+}
+
+struct fs_wait *fs_call_wait(struct fs_call *call, fs_step_fn step)
+{
+	call->step = step;
+	call->wait.fn = run_step;
+	call->wait.arg = call;
+	return &call->wait;
+}
+
+void fs_call_post(struct fs_call *call, fs_step_fn step)
+{
+	call->step = step;
+	base_post(call->m->env, run_step, call);
+}
+
+void fs_call_after(struct fs_call *call, int64_t delay_ns, fs_step_fn step)
+{
+	call->step = step;
+	base_after(call->m->env, delay_ns, run_step, call);
+}
+
+/* ---- replies ---- */
+
+void fs_reply_err(fuse_req_t req, int err)
+{
+	/* -ENOENT from a write to /dev/fuse: the caller is gone; nothing is
+	 * left to do. */
+	fuse_reply_err(req, -err);
+}
+
+double fs_timeout(int64_t ns)
+{
+	if (ns <= 0)
+		return 0;
+	if (ns == TIER_FOREVER_NS || (double)ns / 1e9 > FOREVER_S)
+		return FOREVER_S;
+	return (double)ns / 1e9;
+}
+
+static mode_t type_of(enum cache_kind kind)
+{
+	switch (kind) {
+	case CACHE_DIR:
+		return S_IFDIR;
+	case CACHE_SYMLINK:
+		return S_IFLNK;
+	case CACHE_FIFO:
+		return S_IFIFO;
+	case CACHE_SOCKET:
+		return S_IFSOCK;
+	case CACHE_CHAR:
+		return S_IFCHR;
+	case CACHE_BLOCK:
+		return S_IFBLK;
+	case CACHE_FILE:
+	case CACHE_GONE:
+		break;
+	}
+	return S_IFREG;
+}
+
+static struct timespec timespec_of(int64_t ns)
+{
+	struct timespec ts;
+
+	ts.tv_sec = ns / 1000000000;
+	ts.tv_nsec = ns % 1000000000;
+	if (ts.tv_nsec < 0) {
+		ts.tv_sec--;
+		ts.tv_nsec += 1000000000;
+	}
+	return ts;
+}
+
+void fs_attr_fill(struct fs_mount *m, const struct cache_inode *inode,
+	struct stat *st, double *ret_timeout)
+{
+	struct cache_inode now = *inode;
+
+	if (inode->kind == CACHE_FILE && inode->written) {
+		fs_file_attrs(m->handles, &now);
+		*ret_timeout = 0;
+	}
+	memset(st, 0, sizeof(*st));
+	st->st_ino = now.ino;
+	st->st_mode = type_of(now.kind) | (now.mode & 07777);
+	st->st_nlink = now.nlink;
+	st->st_uid = now.uid;
+	st->st_gid = now.gid;
+	st->st_rdev = now.rdev;
+	st->st_size = (off_t)now.size_bytes;
+	st->st_blksize = BLOCK_BYTES;
+	/* Never fewer blocks than bytes, or cp and tar would see holes in what
+	 * is only not local. */
+	st->st_blocks = (blkcnt_t)((now.size_bytes + 511) / 512);
+	st->st_mtim = timespec_of(now.mtime_ns);
+	st->st_ctim = timespec_of(now.ctime_ns);
+	st->st_atim = timespec_of(
+		now.atime_ns != 0 ? now.atime_ns : now.mtime_ns);
+}
+
+void fs_entry_fill(struct fs_mount *m, const struct cache_inode *inode,
+	int64_t fresh_ns, struct fuse_entry_param *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->ino = inode->ino;
+	ret->generation = 1; /* numbers are never used twice */
+	ret->entry_timeout = ret->attr_timeout = fs_timeout(fresh_ns);
+	fs_attr_fill(m, inode, &ret->attr, &ret->attr_timeout);
+}
+
+void fs_reply_entry(fuse_req_t req, const struct cache_inode *inode,
+	int64_t fresh_ns)
+{
+	struct fuse_entry_param e;
+
+	fs_entry_fill(fs_mount_of(req), inode, fresh_ns, &e);
+	fuse_reply_entry(req, &e);
+}

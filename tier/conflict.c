@@ -1,0 +1,303 @@
+/*
+ * Lost races (WRITEBACK section 7): the store holds, under a name that we
+ * wanted to change, something that is not ours.
+ *
+ *   same bytes            adopt the remote ETag, no conflict
+ *   local delete          the remote stays and is shown
+ *   attributes            read again, the changed fields applied again
+ *   edit against edit     the name shows the remote version; the local inode,
+ *                         with its open handles, becomes
+ *                         STEM.conflict-HOST-TIME[-N].EXT, a new name
+ *
+ * All of it is one transaction.  Nothing of either side is ever dropped.
+ */
+#include "tier/line.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct lost {
+	struct work *w;
+	struct cache_txn *txn;
+	struct cache_remote remote;
+	const char *name; /* last component */
+	uint64_t parent;
+	bool has_parent;
+	bool shown; /* entry_changed is due */
+};
+
+static bool same_bytes(struct lost *lost)
+{
+	struct work *w = lost->w;
+	const struct cache_remote *r = &lost->remote;
+
+	if (r->kind != w->row.kind)
+		return false;
+	if (r->kind == CACHE_DIR)
+		return true;
+	if (r->kind == CACHE_SYMLINK && r->size_bytes != w->body_bytes)
+		return false;
+	if (r->kind == CACHE_FILE && r->size_bytes != w->row.size_bytes)
+		return false;
+	return w->has_md5 && r->has_md5 &&
+		memcmp(w->md5, r->md5, sizeof(r->md5)) == 0;
+}
+
+/* All rows of the name leave the line: what it holds is decided here. */
+static int drop_rows(struct lost *lost)
+{
+	struct cache_owed row;
+	int err = cache_owed_del(lost->txn, lost->w->seq);
+
+	if (err == -ENOENT)
+		err = 0;
+	while (err == 0 &&
+		cache_owed_newest_unsent(lost->txn, lost->w->row.name, &row) ==
+			0) {
+		err = cache_owed_del(lost->txn, row.seq);
+		cache_owed_fini(&row);
+	}
+	return err;
+}
+
+/* The same bytes, by somebody else: theirs are ours. */
+static int adopt(struct lost *lost)
+{
+	struct work *w = lost->w;
+	struct cache_inode inode;
+	int err;
+
+	lost->remote.content = w->row.content;
+	err = cache_remote_put(lost->txn, &lost->remote);
+	if (err == 0)
+		err = cache_owed_del(lost->txn, w->seq);
+	if (err == 0 && cache_inode_get(lost->txn, w->row.ino, &inode) == 0) {
+		if (cache_id_eq(&inode.content, &w->row.content))
+			inode.stored = true;
+		inode.implicit = false;
+		err = cache_inode_put(lost->txn, &inode);
+		if (err == 0 && inode.nlink > 0 &&
+			!tier_attrs_eq(&w->row.attrs, &lost->remote.attrs))
+			err = tier_enter(w->tier, lost->txn, w->row.name,
+				&inode, TIER_ATTR, 0);
+	}
+	return err;
+}
+
+/* The tree shows theirs. */
+static int show_theirs(struct lost *lost)
+{
+	int err = cache_remote_put(lost->txn, &lost->remote);
+
+	if (err == 0)
+		err = drop_rows(lost);
+	if (err == 0 && lost->has_parent)
+		err = tier_merge_show(lost->w->tier, lost->txn, lost->parent,
+			lost->name, &lost->remote);
+	lost->shown = true;
+	return err;
+}
+
+/* Our change was one of attributes: it goes on top of theirs. */
+static int attrs_again(struct lost *lost)
+{
+	struct work *w = lost->w;
+	struct cache_dentry dentry;
+	struct cache_inode inode;
+	int err;
+
+	if (w->has_base && lost->remote.size_bytes == w->base.size_bytes &&
+		w->base.has_md5 && lost->remote.has_md5 &&
+		memcmp(w->base.md5, lost->remote.md5, 16) == 0)
+		lost->remote.content = w->base.content;
+	err = show_theirs(lost);
+	if (err == 0 && lost->has_parent)
+		err = cache_dentry_get(
+			lost->txn, lost->parent, lost->name, &dentry);
+	if (err == 0 && lost->has_parent)
+		err = cache_inode_get(lost->txn, dentry.ino, &inode);
+	if (err < 0 || !lost->has_parent)
+		return err;
+	inode.mode = w->row.attrs.mode;
+	inode.uid = w->row.attrs.uid;
+	inode.gid = w->row.attrs.gid;
+	if (!w->has_base || w->row.attrs.mtime_ns != w->base.attrs.mtime_ns)
+		inode.mtime_ns = w->row.attrs.mtime_ns;
+	err = cache_inode_put(lost->txn, &inode);
+	if (err == 0)
+		err = tier_enter(
+			w->tier, lost->txn, w->row.name, &inode, TIER_ATTR, 0);
+	return err;
+}
+
+/* ---- edit against edit ---- */
+
+/* STEM.conflict-HOST-TIME[-N].EXT, cut to fit a name. */
+static void conflict_name(struct lost *lost, unsigned n, char *ret, size_t size)
+{
+	const char *dot = strrchr(lost->name, '.');
+	char tail[128], stamp[32];
+	time_t now = (time_t)(base_wall_ns(lost->w->tier->env) / TIER_S);
+	struct tm tm;
+	size_t stem, room;
+
+	gmtime_r(&now, &tm);
+	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+	if (n == 0)
+		snprintf(tail, sizeof(tail), ".conflict-%.64s-%s",
+			lost->w->tier->cfg.host_name, stamp);
+	else
+		snprintf(tail, sizeof(tail), ".conflict-%.64s-%s-%u",
+			lost->w->tier->cfg.host_name, stamp, n);
+	if (dot == NULL || dot == lost->name || strlen(dot) > 32)
+		dot = lost->name + strlen(lost->name);
+	stem = (size_t)(dot - lost->name);
+	room = CACHE_NAME_MAX - strlen(tail) - strlen(dot);
+	if (stem > room) {
+		stem = room;
+		/* not inside a UTF-8 character */
+		while (stem > 0 &&
+			((unsigned char)lost->name[stem] & 0xc0) == 0x80)
+			stem--;
+	}
+	snprintf(ret, size, "%.*s%s%s", (int)stem, lost->name, tail, dot);
+}
+
+static int free_name(struct lost *lost, char *ret, size_t size)
+{
+	struct cache_dentry dentry;
+	int err;
+
+	for (unsigned n = 0; n < TIER_CONFLICTS_PER_NAME; n++) {
+		conflict_name(lost, n, ret, size);
+		err = cache_dentry_get(lost->txn, lost->parent, ret, &dentry);
+		if (err == -ENOENT)
+			return 0;
+		if (err < 0)
+			return err;
+	}
+	return -EEXIST;
+}
+
+static int note_conflict(
+	struct lost *lost, const char *copy, const struct cache_inode *local)
+{
+	struct cache_conflict c = { 0 };
+
+	c.name = lost->w->row.name;
+	c.copy = (char *)copy;
+	memcpy(c.remote_etag, lost->remote.etag, sizeof(c.remote_etag));
+	c.local_size_bytes = local->size_bytes;
+	c.local_mtime_ns = local->mtime_ns;
+	c.remote_size_bytes = lost->remote.size_bytes;
+	c.remote_mtime_ns = lost->remote.attrs.mtime_ns;
+	c.found_ns = base_wall_ns(lost->w->tier->env);
+	log_warn("%s: changed by somebody else meanwhile; this host's version "
+		 "is %s",
+		c.name, copy);
+	return cache_conflict_add(lost->txn, &c);
+}
+
+static int edit_against_edit(struct lost *lost)
+{
+	char name[CACHE_NAME_MAX + 1];
+	struct base_str path = BASE_STR_INIT;
+	struct cache_dentry dentry;
+	struct cache_inode local;
+	int err;
+
+	err = cache_dentry_get(lost->txn, lost->parent, lost->name, &dentry);
+	if (err == -ENOENT)
+		return show_theirs(lost); /* deleted here meanwhile */
+	if (err == 0)
+		err = cache_inode_get(lost->txn, dentry.ino, &local);
+	if (err == 0)
+		err = free_name(lost, name, sizeof(name));
+	if (err == 0)
+		err = cache_path_join(lost->txn, lost->parent, name, &path);
+	if (err == 0)
+		err = cache_dentry_del(lost->txn, lost->parent, lost->name);
+	if (err == 0)
+		err = cache_dentry_add(
+			lost->txn, lost->parent, name, dentry.ino);
+	if (err == 0)
+		err = show_theirs(lost);
+	if (err == 0)
+		err = tier_enter(lost->w->tier, lost->txn, path.data, &local,
+			TIER_NEW, 0);
+	if (err == 0)
+		err = note_conflict(lost, path.data, &local);
+	base_str_fini(&path);
+	return err;
+}
+
+/* ---- which of them ---- */
+
+static int decide(struct lost *lost, bool superseded)
+{
+	struct work *w = lost->w;
+	int err = cache_sent_del_name(lost->txn, w->row.name);
+
+	if (err < 0)
+		return err;
+	if (superseded || w->op == BLOB_DELETE)
+		return show_theirs(lost);
+	if (w->op == BLOB_SET_META)
+		return attrs_again(lost);
+	if (same_bytes(lost))
+		return adopt(lost);
+	return lost->has_parent ? edit_against_edit(lost) : show_theirs(lost);
+}
+
+static int find_parent(struct lost *lost)
+{
+	struct cache_inode dir;
+	char *path = base_strdup(lost->w->row.name);
+	size_t len;
+	int err;
+
+	lost->name = tier_path_last(lost->w->row.name, &len);
+	path[len] = '\0';
+	err = cache_resolve(lost->txn, path, &dir);
+	free(path);
+	if (err == 0) {
+		lost->has_parent = dir.kind == CACHE_DIR;
+		lost->parent = dir.ino;
+	}
+	return err == -ENOENT || err == -ENOTDIR ? 0 : err;
+}
+
+void tier_conflict(
+	struct work *w, const struct blob_props *props, bool superseded)
+{
+	struct tier *t = w->tier;
+	struct lost lost = { .w = w };
+	struct blob_mark mark;
+	int err = cache_write(t->cache, &lost.txn);
+
+	if (err < 0) {
+		tier_work_again(w, TIER_S);
+		return;
+	}
+	tier_remote_from_props(t, w->row.name, props, &lost.remote, &mark);
+	cache_id_new(t->cache, &lost.remote.content);
+	lost.remote.known_seq = tier_tick(t);
+	err = find_parent(&lost);
+	if (err == 0)
+		err = decide(&lost, superseded);
+	if (err == 0) {
+		err = cache_commit(lost.txn);
+	} else {
+		cache_abort(lost.txn);
+	}
+	cache_remote_fini(&lost.remote);
+	if (err < 0) {
+		tier_work_retry(w, strerror(-err));
+		return;
+	}
+	if (lost.shown && lost.has_parent)
+		t->cfg.entry_changed(t->cfg.arg, lost.parent, lost.name);
+	tier_work_done(w);
+}

@@ -1,0 +1,102 @@
+/*
+ * The constants of tier/, each with its reason.  Options are in DESIGN
+ * section 13; what stands here nobody has asked to change.
+ */
+#ifndef TIER_LIMITS_H
+#define TIER_LIMITS_H
+
+#define TIER_MS 1000000LL
+#define TIER_S 1000000000LL
+#define TIER_MIB (1024ULL * 1024)
+
+/* ---- order (WRITEBACK sections 4 and 5) ---- */
+
+/* A change this long after the last one begins an epoch: what a program does
+ * 200 ms apart may mean something by its order. */
+#define TIER_EPOCH_GAP_NS (200 * TIER_MS)
+/* A new name is sent this long after its last close or rename: it may be a
+ * temporary name about to be renamed. */
+#define TIER_STAGE_DELAY_NS (200 * TIER_MS)
+/* A line whose head is older than this joins its oldest epochs, so that small
+ * changes do not cost one round trip each. */
+#define TIER_LAG_MAX_NS (30 * TIER_S)
+/* ... but no more rows than this at a time. */
+#define TIER_LAG_JOIN_ROWS 1024
+/* What one blob refuses for good blocks everything after it this long, then
+ * it is set aside. */
+#define TIER_REFUSE_WAIT_NS (600 * TIER_S)
+/* A closed file whose last writer is not gone after this leaves its place in
+ * the line: it was not closed after all (a descriptor handed on by fork). */
+#define TIER_WRITTEN_WAIT_NS (2 * TIER_S)
+/* An older state is copied to be kept up to this size; beyond it the epochs
+ * are joined. */
+#define TIER_KEEP_COPY_BYTES (64 * TIER_MIB)
+
+/* ---- sending ---- */
+
+/* Rows under way at once: 1000 / RTT_ms x this is the ceiling of new small
+ * files a second; 64 gives 3,200 at 20 ms. */
+#define TIER_SEND_PARALLEL 64
+/* Large files staged at once, the head of the line included. */
+#define TIER_STAGE_FILES 4
+/* How far beyond the head the line is searched for large files to stage. */
+#define TIER_STAGE_SCAN 256
+/* Blocks of one file under way at once. */
+#define TIER_STAGE_BLOCKS 8
+/* Bytes of all uploads in memory: 16 blocks. */
+#define TIER_UPLOAD_BYTES (128 * TIER_MIB)
+/* Block size is a function of the offset alone (WRITEBACK section 4). */
+#define TIER_BLOCK_RUN 10000
+#define TIER_BLOCK_BYTES_1 (8 * TIER_MIB)
+#define TIER_BLOCK_BYTES_2 (64 * TIER_MIB)
+#define TIER_BLOCK_BYTES_3 (512 * TIER_MIB)
+#define TIER_BLOCK_BYTES_4 (4000 * TIER_MIB)
+/* Blocks staged again after the store lost them. */
+#define TIER_RESTAGE_MAX 3
+/* Copy Blob takes up to this (AZURE.md section 2); beyond, block by block. */
+#define TIER_COPY_SYNC_BYTES (256 * TIER_MIB)
+/* A local file at most this long is sent again rather than copied: it costs
+ * the same one request, without the source's fate. */
+#define TIER_COPY_MIN_BYTES (1 * TIER_MIB)
+/* An unsettled request is forgotten after this: the service refuses dates
+ * more than 15 minutes old. */
+#define TIER_SENT_EXPIRY_NS (1200 * TIER_S)
+/* Stamps are coarse before Linux 6.13: what changed less than this ago may
+ * change again within the same stamp. */
+#define TIER_STAMP_NS (20 * TIER_MS)
+/* Pause before a row that could not be sent is tried again: doubling. */
+#define TIER_RETRY_MIN_NS (200 * TIER_MS)
+#define TIER_RETRY_MAX_NS (30 * TIER_S)
+/* Conflict copies of one name. */
+#define TIER_CONFLICTS_PER_NAME 16
+
+/* ---- fetching ---- */
+
+/* Unit of fetching: one flight each.  Large enough for the service's fast
+ * path, small enough that a random reader does not wait for much. */
+#define TIER_CHUNK_BYTES (4 * TIER_MIB)
+/* Ranges under way at once, read-ahead included. */
+#define TIER_FETCH_PARALLEL 48
+/* Bytes of all fetches under way (they go to disk as they arrive; this bounds
+ * what is claimed from the cache's space). */
+#define TIER_FETCH_BYTES (256 * TIER_MIB)
+/* Sequential streams followed per inode: data loaders share a file between
+ * processes (PEERS.md: JuiceFS keeps two and loses them). */
+#define TIER_STREAMS 16
+/* A read this far behind or ahead of a stream still belongs to it. */
+#define TIER_STREAM_BACK (1 * TIER_MIB)
+#define TIER_STREAM_AHEAD (16 * TIER_MIB)
+
+/* ---- listing ---- */
+
+/* Names merged in one transaction: a few milliseconds of the writer. */
+#define TIER_MERGE_BATCH 256
+/* A directory with at most this many names is revalidated by listing it. */
+#define TIER_LIST_SMALL 5000
+/* Single look-ups of expired names in a very large directory before it is
+ * listed in the background. */
+#define TIER_LIST_ASKS 8
+/* Listings under way at once. */
+#define TIER_LIST_PARALLEL 8
+
+#endif

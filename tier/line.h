@@ -1,0 +1,153 @@
+/*
+ * The line: the unsent rows of the journal, and the work under way for them.
+ * Private to the files that run on its strand (line.c, work.c, upload.c,
+ * settle.c, conflict.c).
+ *
+ * Threads: everything here is touched on the strand only, except what says
+ * otherwise.  A blocking step is a task (tier_work_block) that touches only
+ * the work it belongs to and comes back to the strand.
+ *
+ * A work is one row on its way:
+ *
+ *   state      | means                                  | next
+ *   -----------+----------------------------------------+---------------------
+ *   LOADING    | the row and what the store holds are   | PREPARING, DONE
+ *              | compared: which request makes it right |
+ *   PREPARING  | bytes made durable, read, hashed;      | PARKED, READY, DONE
+ *              | large files staged in blocks           |
+ *   PARKED     | waits for its turn in the order        | READY, DONE
+ *   READY      | waits for its `sent` row to be durable | ASKED, LOADING
+ *   ASKED      | the visible request is under way       | DONE, SETTLING
+ *   SETTLING   | the answer was lost or a condition     | DONE, LOADING
+ *              | failed: HEAD tells                     |
+ *   WAITING    | tried again after a pause              | LOADING
+ *   DONE       | freed at the end of the step           |
+ */
+#ifndef TIER_LINE_H
+#define TIER_LINE_H
+
+#include <sys/queue.h>
+#include <uthash.h>
+
+#include "tier/priv.h"
+
+enum work_state {
+	WORK_LOADING,
+	WORK_PREPARING,
+	WORK_PARKED,
+	WORK_READY,
+	WORK_ASKED,
+	WORK_SETTLING,
+	WORK_WAITING,
+	WORK_DONE,
+};
+
+struct upload; /* upload.c: a file staged in blocks */
+
+struct work {
+	UT_hash_handle hh;	/* by seq */
+	TAILQ_ENTRY(work) link; /* of ready or answered */
+	struct tier *tier;
+	struct tier_line *line;
+	uint64_t seq;
+	enum work_state state;
+	bool may_go; /* its turn has come */
+	bool staged; /* nothing but its turn is missing */
+	bool synced; /* its data were made durable by a shared sync */
+	struct cache_owed row;
+	struct cache_remote base; /* what the store holds under the name */
+	bool has_base;
+	struct cache_id file;
+	enum blob_op op;
+	uint64_t commit;
+	struct cache_sent sent; /* while settling after a restart */
+	struct blob_req req;
+	struct tier_meta meta;
+	char *source, *source_etag; /* of a copy */
+	char *body;		    /* small files, targets */
+	uint64_t body_bytes;
+	uint64_t budget_bytes; /* of the line's upload memory */
+	uint8_t md5[16];
+	bool has_md5;
+	struct upload *upload;
+	unsigned restages;
+	/* the blocking step under way */
+	void (*block)(struct work *);
+	void (*back)(struct work *, int err);
+	int block_err;
+};
+TAILQ_HEAD(work_queue, work);
+
+struct flush {
+	LIST_ENTRY(flush) link;
+	char *path;
+	uint64_t upto_seq;
+	struct tier_call *call;
+};
+
+struct tier_line {
+	struct tier *tier;
+	struct base_strand *strand;
+	struct work *works; /* hash by seq */
+	struct work_queue unsynced, ready, answered;
+	unsigned works_nr, staging_nr;
+	bool started, syncing, sending, answering;
+	int64_t paused_until_ns; /* the store does not answer */
+	int64_t pause_ns;	 /* doubling */
+	int64_t timer_at_ns;	 /* earliest tick armed, 0: none */
+	uint64_t budget_bytes;	 /* of TIER_UPLOAD_BYTES in use */
+	bool starved;		 /* somebody waits for it */
+	/* shared with other threads: */
+	struct base_mutex mutex; /* BASE_RANK_TIER_JOB */
+	bool tick_posted, stopped;
+	LIST_HEAD(, flush) flushes; /* under mutex; ended on the strand */
+	char held_by[512];	    /* under mutex */
+	int64_t held_since_ns;	    /* under mutex */
+};
+
+/* line.c */
+void tier_line_tick_soon(struct tier_line *line);
+void tier_line_tick_after(struct tier_line *line, int64_t delay_ns);
+/* The store does not answer: nothing starts for a while. */
+void tier_line_pause(struct tier_line *line);
+/* Bytes of memory for an upload: false, wait for the next tick. */
+bool tier_line_budget(struct work *work, uint64_t bytes);
+void tier_line_budget_back(struct work *work, uint64_t bytes);
+
+/* work.c */
+struct work *tier_work_new(struct tier_line *line, const struct cache_owed *);
+void tier_work_load(struct work *work);
+/* Its turn has come. */
+void tier_work_go(struct work *work);
+/* Prepared: goes on when its turn has come. */
+void tier_work_prepared(struct work *work);
+/* Tried again after a pause that doubles with each try. */
+void tier_work_retry(struct work *work, const char *why);
+void tier_work_again(struct work *work, int64_t delay_ns);
+/* The blob itself refuses it. */
+void tier_work_refused(struct work *work);
+void tier_work_done(struct work *work);
+/* Runs `block` off the strand, then `back` on it. */
+void tier_work_block(struct work *work, void (*block)(struct work *),
+	void (*back)(struct work *, int err));
+/* Takes back the `sent` row of a request that surely was not applied. */
+int tier_work_unsend(struct work *work);
+/* Sends w->req, `done` runs on the strand. */
+void tier_work_ask(struct work *work, void (*back)(struct work *, int err));
+/* The store holds what was asked for, with the ETag in req.props. */
+void tier_work_accept(struct work *work);
+
+/* upload.c: a file's bytes made durable, read, hashed, staged if large */
+void tier_upload_start(struct work *work);
+void tier_upload_free(struct upload *upload);
+void tier_upload_fill(struct work *work); /* the request that commits */
+
+/* settle.c */
+void tier_settle(struct work *work);
+
+/* conflict.c: the store holds something else.  superseded: what was sent is
+ * among its ancestors, so nothing of ours is lost. */
+void tier_conflict(
+	struct work *work, const struct blob_props *props, bool superseded);
+
+#endif

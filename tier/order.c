@@ -1,0 +1,509 @@
+/*
+ * The order: what enters the write-back journal, and where (WRITEBACK
+ * section 5).
+ *
+ * An epoch is a run of changes that may become visible in any order.  Rules,
+ * by number, as the tests name them:
+ *   O1  a replacement of what the store shows is an epoch of its own;
+ *   O2  so is a rename whose source or target the store shows, and the first
+ *       of a run of symlinks;
+ *   O3  a change of another kind begins an epoch;
+ *   O4  so does the first change after an fsync, after a file large enough to
+ *       be staged, and after 200 ms without a change;
+ *   O5  a name that was never sent and is gone again costs nothing; if it was
+ *       deleted and a replacement that entered after it is still owed, the
+ *       epochs between are joined first: the replacement may name it;
+ *   O6  a row of this epoch, or the newest of the line, takes the new state;
+ *       otherwise the name gets a second row and the first keeps its state.
+ *
+ * All of this runs inside the write transaction of the change, so the memory
+ * in struct tier_order is guarded by the cache's single writer.  An aborted
+ * transaction leaves the memory ahead of the table, which only begins an epoch
+ * too many.
+ */
+#include "tier/priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+static int find_replacement(void *arg, const struct cache_owed *row)
+{
+	uint64_t *seq = arg;
+
+	if (row->change == TIER_CLASS_REPLACE && row->seq > *seq)
+		*seq = row->seq;
+	return 0;
+}
+
+int tier_order_open(struct tier *tier)
+{
+	struct tier_order *o = &tier->order;
+	struct cache_txn *txn;
+	struct cache_owed row;
+	uint64_t seq, epoch = 0;
+	int err;
+
+	err = cache_read(tier->cache, &txn);
+	if (err < 0)
+		return err;
+	err = cache_meta_get_u64(txn, "epoch", &epoch);
+	if (err == 0 || err == -ENOENT)
+		err = cache_owed_max_seq(txn, &seq);
+	if (err == 0 && seq > 0 && cache_owed_get(txn, seq, &row) == 0) {
+		if (row.epoch > epoch)
+			epoch = row.epoch;
+		cache_owed_fini(&row);
+	}
+	if (err == 0)
+		err = cache_owed_each_all(
+			txn, find_replacement, &o->replacement_seq);
+	cache_abort(txn);
+	o->epoch = epoch + 1;
+	return err;
+}
+
+void tier_mark_sync(struct tier *tier)
+{
+	atomic_store(&tier->order.after_sync, true);
+}
+
+/* Begins an epoch where the rules want one before a change of this class. */
+static void next_epoch(struct tier *tier, enum tier_class class)
+{
+	struct tier_order *o = &tier->order;
+	int64_t now = base_boot_ns(tier->env);
+	bool next = class != o->last || class == TIER_CLASS_REPLACE ||
+		class == TIER_CLASS_RENAME || o->after_staged ||
+		now - o->last_ns >= TIER_EPOCH_GAP_NS;
+
+	if (atomic_exchange(&o->after_sync, false))
+		next = true;
+	if (next)
+		o->epoch++;
+	o->last = class;
+	o->last_ns = now;
+	o->after_staged = false;
+}
+
+/* Does the store show this name, or may it soon, by a request under way? */
+static int store_shows(struct cache_txn *txn, const char *path, bool *ret)
+{
+	struct cache_remote remote;
+	struct cache_sent sent;
+	int err = cache_remote_get(txn, path, &remote);
+
+	if (err == 0) {
+		cache_remote_fini(&remote);
+		*ret = true;
+		return 0;
+	}
+	if (err != -ENOENT)
+		return err;
+	err = cache_sent_of(txn, path, &sent);
+	if (err == 0)
+		cache_sent_fini(&sent);
+	*ret = err == 0;
+	return err == -ENOENT ? 0 : err;
+}
+
+static int join(
+	struct tier *tier, struct cache_txn *txn, uint64_t a, uint64_t b)
+{
+	if (a >= b)
+		return 0;
+	atomic_fetch_add(&tier->order.groups, 1);
+	return cache_owed_join(txn, a, b);
+}
+
+/* O5: all unsent rows of a name fall out.  Returns how many did. */
+static int fall_out(struct tier *tier, struct cache_txn *txn, const char *path,
+	bool deleted)
+{
+	struct tier_order *o = &tier->order;
+	struct cache_owed row, newest;
+	uint64_t seq, epoch;
+	int err, nr = 0;
+
+	while ((err = cache_owed_newest_unsent(txn, path, &row)) == 0) {
+		seq = row.seq;
+		epoch = row.epoch;
+		cache_owed_fini(&row);
+		if (deleted && o->replacement_seq > seq &&
+			cache_owed_get(txn, o->replacement_seq, &newest) == 0) {
+			cache_owed_fini(&newest);
+			err = join(tier, txn, epoch, o->epoch);
+		}
+		if (err == 0)
+			err = cache_owed_del(txn, seq);
+		if (err < 0)
+			return err;
+		nr++;
+	}
+	return err == -ENOENT ? nr : err;
+}
+
+/* The row that says: the name holds this inode's state of now. */
+static void describe(struct tier *tier, struct cache_owed *row,
+	const struct cache_inode *inode, enum tier_class class)
+{
+	row->change = (uint8_t) class;
+	row->state = CACHE_OWED_UNSENT;
+	row->entered_ns = base_boot_ns(tier->env);
+	row->epoch = tier->order.epoch;
+	row->tries = 0;
+	row->refused_ns = 0;
+	row->attrs_only = class == TIER_CLASS_ATTR;
+	if (inode == NULL) {
+		row->kind = CACHE_GONE;
+		row->ino = row->serial = row->gen = row->size_bytes = 0;
+		memset(&row->content, 0, sizeof(row->content));
+		memset(&row->attrs, 0, sizeof(row->attrs));
+		return;
+	}
+	row->kind = inode->kind;
+	row->ino = inode->ino;
+	row->serial = inode->serial;
+	row->gen = inode->gen;
+	row->size_bytes = inode->size_bytes;
+	row->content = inode->content;
+	tier_attrs_of(inode, &row->attrs);
+}
+
+/* O6: puts the state into the line. */
+static int put_row(struct tier *tier, struct cache_txn *txn, const char *path,
+	const struct cache_inode *inode, enum tier_class class,
+	uint64_t displaced)
+{
+	struct tier_order *o = &tier->order;
+	struct cache_owed row;
+	uint64_t max_seq, seq = 0;
+	int err;
+
+	err = cache_owed_max_seq(txn, &max_seq);
+	if (err < 0)
+		return err;
+	err = cache_owed_newest_unsent(txn, path, &row);
+	if (err < 0 && err != -ENOENT)
+		return err;
+	if (err == 0 && (row.epoch == o->epoch || row.seq == max_seq)) {
+		describe(tier, &row, inode, class);
+		if (row.displaced == 0)
+			row.displaced = displaced;
+		free(row.error);
+		row.error = NULL;
+		err = cache_owed_put(txn, &row);
+		if (err == 0)
+			err = cache_owed_renumber(txn, row.seq, &seq);
+		cache_owed_fini(&row);
+	} else {
+		if (err == 0)
+			cache_owed_fini(&row);
+		memset(&row, 0, sizeof(row));
+		describe(tier, &row, inode, class);
+		row.name = (char *)path;
+		row.displaced = displaced;
+		err = cache_owed_add(txn, &row);
+		seq = row.seq;
+	}
+	if (class == TIER_CLASS_REPLACE)
+		o->replacement_seq = seq;
+	o->after_staged = inode != NULL && inode->kind == CACHE_FILE &&
+		inode->size_bytes > TIER_BLOCK_BYTES_1;
+	return err;
+}
+
+/* A change of attributes alone: a row that waits takes it, in its place. */
+static int enter_attrs(struct tier *tier, struct cache_txn *txn,
+	const char *path, const struct cache_inode *inode)
+{
+	struct cache_owed row;
+	bool shown;
+	int err;
+
+	err = cache_owed_newest_unsent(txn, path, &row);
+	if (err == 0) {
+		tier_attrs_of(inode, &row.attrs);
+		err = cache_owed_put(txn, &row);
+		cache_owed_fini(&row);
+		return err;
+	}
+	if (err != -ENOENT)
+		return err;
+	err = store_shows(txn, path, &shown);
+	if (err < 0)
+		return err;
+	/* A file that is being written enters at its close; a directory
+	 * without a marker gets one. */
+	if (!shown && inode->kind == CACHE_FILE)
+		return 0;
+	next_epoch(tier, shown ? TIER_CLASS_ATTR : TIER_CLASS_NEW);
+	return put_row(tier, txn, path, inode,
+		shown ? TIER_CLASS_ATTR : TIER_CLASS_NEW, 0);
+}
+
+/* What class a change of content is: does the name show anything earlier? */
+static int classify(struct tier *tier, struct cache_txn *txn, const char *path,
+	enum tier_class *ret)
+{
+	struct cache_owed row;
+	bool shown;
+	int err = store_shows(txn, path, &shown);
+
+	if (err == 0 && !shown) {
+		err = cache_owed_newest_unsent(txn, path, &row);
+		if (err == 0) {
+			shown = row.epoch != tier->order.epoch &&
+				row.kind != CACHE_GONE;
+			cache_owed_fini(&row);
+		}
+		err = err == -ENOENT ? 0 : err;
+	}
+	*ret = shown ? TIER_CLASS_REPLACE : TIER_CLASS_NEW;
+	return err;
+}
+
+int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
+	const struct cache_inode *inode, enum tier_change change,
+	uint64_t displaced)
+{
+	enum tier_class class;
+	bool shown;
+	int err;
+
+	if (inode != NULL) {
+		err = blob_name_check(tier->store, path);
+		if (err < 0)
+			return err;
+	}
+	if (change == TIER_ATTR)
+		return enter_attrs(tier, txn, path, inode);
+	if (inode == NULL) {
+		err = store_shows(txn, path, &shown);
+		if (err < 0)
+			return err;
+		if (!shown) {
+			err = fall_out(tier, txn, path, true);
+			return err < 0 ? err : 0;
+		}
+		next_epoch(tier, TIER_CLASS_DELETE);
+		return put_row(
+			tier, txn, path, NULL, TIER_CLASS_DELETE, displaced);
+	}
+	err = classify(tier, txn, path, &class);
+	if (err < 0)
+		return err;
+	if (change == TIER_SYMLINK && class == TIER_CLASS_NEW)
+		class = TIER_CLASS_SYMLINK;
+	next_epoch(tier, class);
+	return put_row(tier, txn, path, inode, class, displaced);
+}
+
+int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
+	const char *old_path, const char *new_path,
+	const struct cache_inode *inode, uint64_t displaced)
+{
+	enum tier_class class;
+	bool old_shown;
+	int err;
+
+	err = blob_name_check(tier->store, new_path);
+	if (err == 0)
+		err = store_shows(txn, old_path, &old_shown);
+	if (err == 0)
+		err = classify(tier, txn, new_path, &class);
+	if (err < 0)
+		return err;
+	if (!old_shown) {
+		/* Never sent: under the new name it is new, or replaces. */
+		err = fall_out(tier, txn, old_path, false);
+		if (err < 0)
+			return err;
+		/* A file still open for writing enters at its close. */
+		if (inode->kind == CACHE_FILE && inode->written && err == 0 &&
+			displaced == 0)
+			return 0;
+	} else {
+		class = TIER_CLASS_RENAME;
+	}
+	next_epoch(tier, class);
+	err = put_row(tier, txn, new_path, inode, class, displaced);
+	if (err < 0 || !old_shown)
+		return err;
+	next_epoch(tier, TIER_CLASS_DELETE);
+	return put_row(
+		tier, txn, old_path, NULL, TIER_CLASS_DELETE, inode->ino);
+}
+
+static int stop_at_first(void *arg, const struct cache_remote *remote)
+{
+	(void)remote;
+	*(bool *)arg = true;
+	return 1;
+}
+
+int tier_enter_rename_dir(struct tier *tier, struct cache_txn *txn,
+	const char *old_path, const char *new_path,
+	const struct cache_inode *inode, uint64_t displaced)
+{
+	struct cache_owed_prefix prefix = { 0 };
+	bool below = false, shown;
+	int err;
+
+	err = blob_name_check(tier->store, new_path);
+	if (err == 0)
+		err = store_shows(txn, old_path, &shown);
+	if (err == 0)
+		err = cache_remote_each(
+			txn, old_path, NULL, true, 1, stop_at_first, &below);
+	if (err < 0)
+		return err;
+	if (!below)
+		err = cache_sent_below(txn, old_path, &below);
+	if (err < 0)
+		return err;
+	/* What was never sent simply has other names now. */
+	err = cache_owed_rename(txn, old_path, new_path);
+	if (err < 0)
+		return err;
+	if (!below)
+		return tier_enter_rename(
+			tier, txn, old_path, new_path, inode, displaced);
+	next_epoch(tier, TIER_CLASS_RENAME);
+	err = fall_out(tier, txn, old_path, false);
+	if (err < 0)
+		return err;
+	if (shown || err > 0)
+		err = put_row(tier, txn, new_path, inode, TIER_CLASS_RENAME,
+			displaced);
+	prefix.epoch = tier->order.epoch;
+	prefix.old_dir = (char *)old_path;
+	prefix.new_dir = (char *)new_path;
+	if (err >= 0)
+		err = cache_owed_prefix_add(txn, &prefix);
+	if (err == 0)
+		err = cache_meta_set_u64(txn, "epoch", prefix.epoch);
+	tier->order.after_staged = true;
+	return err;
+}
+
+bool tier_keep_needed(struct tier *tier, struct cache_txn *txn,
+	const struct cache_inode *inode)
+{
+	bool referenced = false;
+
+	(void)tier;
+	if (inode->kind != CACHE_FILE || inode->data != CACHE_WHOLE)
+		return false;
+	if (cache_owed_refers(txn, inode->ino, inode->serial, &referenced) < 0)
+		return true; /* keeping too much is safe */
+	return referenced;
+}
+
+/* No copy of the older state can be had: the epochs from it to now become one
+ * group. */
+static int keep_by_joining(struct tier *tier, uint64_t ino, uint64_t serial)
+{
+	struct cache_txn *txn;
+	uint64_t epoch = 0;
+	int err;
+
+	err = cache_write(tier->cache, &txn);
+	if (err < 0)
+		return err;
+	err = cache_owed_first_of(txn, ino, serial, &epoch);
+	if (err == 0)
+		err = join(tier, txn, epoch, tier->order.epoch);
+	if (err == -ENOENT)
+		err = 0;
+	if (err < 0) {
+		cache_abort(txn);
+		return err;
+	}
+	return cache_commit(txn);
+}
+
+int tier_keep(struct tier *tier, uint64_t ino)
+{
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	uint64_t serial, kept;
+	int err;
+
+	/* The number first, then the copy, then the rows: a crash between
+	 * leaves a file nobody names. */
+	err = cache_write(tier->cache, &txn);
+	if (err < 0)
+		return err;
+	err = cache_inode_get(txn, ino, &inode);
+	if (err == 0) {
+		serial = inode.serial;
+		kept = ++inode.serial_top;
+		err = cache_inode_put(txn, &inode);
+	}
+	if (err < 0) {
+		cache_abort(txn);
+		return err;
+	}
+	err = cache_commit(txn);
+	if (err < 0)
+		return err;
+	err = cache_data_clone(
+		tier->cache, ino, serial, kept, TIER_KEEP_COPY_BYTES);
+	if (err == -EFBIG || err == -ENOSPC)
+		return keep_by_joining(tier, ino, serial);
+	if (err < 0)
+		return err;
+	err = cache_write(tier->cache, &txn);
+	if (err < 0)
+		return err;
+	err = cache_owed_repoint(txn, ino, serial, kept);
+	if (err < 0) {
+		cache_abort(txn);
+		return err;
+	}
+	return cache_commit(txn);
+}
+
+/* Directories still to be looked at. */
+struct tree_walk {
+	uint64_t *dirs;
+	size_t nr, cap;
+};
+
+static void walk_push(struct tree_walk *walk, uint64_t ino)
+{
+	if (walk->nr == walk->cap) {
+		walk->cap = walk->cap ? walk->cap * 2 : 64;
+		walk->dirs = base_realloc(
+			walk->dirs, walk->cap * sizeof(*walk->dirs));
+	}
+	walk->dirs[walk->nr++] = ino;
+}
+
+static int walk_child(void *arg, const struct cache_dentry *dentry,
+	const struct cache_inode *inode)
+{
+	(void)dentry;
+	if (inode->kind == CACHE_DIR)
+		walk_push(arg, inode->ino);
+	return 0;
+}
+
+bool tier_tree_known(struct tier *tier, struct cache_txn *txn, uint64_t ino)
+{
+	struct tree_walk walk = { 0 };
+	struct cache_listing listing;
+	bool known = true;
+
+	(void)tier;
+	walk_push(&walk, ino);
+	while (known && walk.nr > 0) {
+		ino = walk.dirs[--walk.nr];
+		known = cache_listing_get(txn, ino, &listing) == 0 &&
+			listing.complete &&
+			cache_dentry_each(txn, ino, 0, walk_child, &walk) == 0;
+	}
+	free(walk.dirs);
+	return known;
+}

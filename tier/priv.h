@@ -1,0 +1,160 @@
+/*
+ * What the files of tier/ share.  Private.
+ *
+ * Threads: the line (line.c, reconcile.c, upload.c, copy.c, conflict.c) runs
+ * on one strand, so its state needs no lock; blocking work is posted to the
+ * executor and comes back to the strand.  fetch.c and list.c have a lock each.
+ * The order's state (order.c) is only touched inside write transactions and
+ * so is guarded by the cache's writer.
+ */
+#ifndef TIER_PRIV_H
+#define TIER_PRIV_H
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "blob/hash.h"
+#include "blob/store.h"
+#include "tier/limits.h"
+#include "tier/tier.h"
+
+/* ---- pending calls ---- */
+
+/* A list of calls that wait for the same thing, under its owner's lock. */
+struct tier_calls {
+	struct tier_call *first;
+};
+void tier_calls_add(struct tier_calls *calls, struct tier_call *call);
+void tier_calls_remove(struct tier_call *call);
+/* Ends one call / all calls of a list, from a task of their own. */
+void tier_call_end(struct tier *tier, struct tier_call *call, int err);
+void tier_calls_end(struct tier *tier, struct tier_calls *calls, int err);
+
+/* ---- the order's memory (order.c) ---- */
+
+enum tier_class { /* of a change, for the epochs */
+	TIER_CLASS_NONE,
+	TIER_CLASS_NEW,
+	TIER_CLASS_REPLACE,
+	TIER_CLASS_ATTR,
+	TIER_CLASS_DELETE,
+	TIER_CLASS_RENAME,
+	TIER_CLASS_SYMLINK,
+};
+
+struct tier_order {
+	uint64_t epoch;
+	enum tier_class last;
+	int64_t last_ns;
+	bool after_staged;	  /* the last change ends its epoch */
+	uint64_t replacement_seq; /* of the newest replacement entered */
+	atomic_bool after_sync;
+	_Atomic uint64_t groups;
+};
+
+struct tier_fetches; /* fetch.c */
+struct tier_lists;   /* list.c */
+struct tier_line;    /* line.c */
+struct tier_jobs;    /* prefetch.c */
+
+struct tier {
+	struct tier_config cfg;
+	struct cache *cache;
+	struct blob_store *store;
+	struct base_env *env;
+	struct tier_order order;
+	struct tier_fetches *fetches;
+	struct tier_lists *lists;
+	struct tier_line *line;
+	/* WRITEBACK section 6: rises with every request sent or completed. */
+	_Atomic uint64_t known_seq;
+	_Atomic uint64_t hit_bytes, miss_bytes, sent_bytes;
+	atomic_bool stopping;
+	struct base_mutex mutex; /* BASE_RANK_TIER: */
+	bool store_up;
+	char store_why[256];
+	/* Requests of all kinds under way; tier_stop() waits for none. */
+	unsigned requests;
+	pthread_cond_t idle;
+};
+
+int tier_order_open(struct tier *tier);
+
+int tier_fetches_open(struct tier *tier);
+void tier_fetches_stop(struct tier *tier);
+void tier_fetches_close(struct tier *tier);
+
+int tier_lists_open(struct tier *tier);
+void tier_lists_stop(struct tier *tier);
+void tier_lists_close(struct tier *tier);
+
+int tier_line_open(struct tier *tier);
+void tier_line_start(struct tier *tier);
+void tier_line_stop(struct tier *tier);
+void tier_line_close(struct tier *tier);
+void tier_line_status(struct tier *tier, struct tier_status *ret);
+void tier_line_store_up(struct tier *tier);
+
+/* Submits and counts; every completion calls tier_answered() last, after
+ * which `tier` may go away. */
+void tier_submit(struct tier *tier, struct blob_req *req);
+void tier_answered(struct tier *tier);
+/* The next value of the counter. */
+uint64_t tier_tick(struct tier *tier);
+
+/* ---- blobs to rows and back (convert.c) ---- */
+
+/* What the index will hold of this blob: everything but content, known_seq,
+ * which the caller knows. */
+void tier_remote_from_entry(struct tier *tier, const struct blob_entry *entry,
+	struct cache_remote *ret, struct blob_mark *ret_mark);
+/* The same for the answer to HEAD or GET of `name`. */
+void tier_remote_from_props(struct tier *tier, const char *name,
+	const struct blob_props *props, struct cache_remote *ret,
+	struct blob_mark *ret_mark);
+/* Metadata and headers of a request that makes a blob hold `attrs`; base: the
+ * row it replaces or copies from, or NULL.  Freed by tier_meta_fini(). */
+struct tier_meta {
+	struct blob_kv *meta, *headers;
+	size_t meta_nr, headers_nr;
+};
+int tier_meta_make(struct tier *tier, enum cache_kind kind,
+	const struct cache_attrs *attrs, const struct cache_id *content,
+	const struct cache_id *file, uint64_t commit,
+	const struct cache_remote *base, struct tier_meta *ret);
+void tier_meta_fini(struct tier_meta *meta);
+void tier_attrs_of(const struct cache_inode *inode, struct cache_attrs *ret);
+bool tier_attrs_eq(const struct cache_attrs *a, const struct cache_attrs *b);
+/* The parents a commit on top of `base` has, packed for a remote row. */
+void tier_parents_next(
+	const struct cache_remote *base, void **ret, size_t *ret_bytes);
+
+/* ---- merging what the store says (merge.c) ---- */
+
+/* A page or a HEAD tells what the store holds under a name.  Inside a write
+ * transaction.  `start_seq`: the counter when the request was sent. */
+int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
+	const char *name, const struct blob_entry *entry, uint64_t start_seq);
+/* Makes the tree show what the `remote` row of a name says: nothing is owed
+ * there.  Takes the content id of what it shows from the row. */
+int tier_merge_show(struct tier *tier, struct cache_txn *txn, uint64_t parent,
+	const char *name, const struct cache_remote *remote);
+/* Nothing moved since that row was written. */
+int tier_merge_same(struct tier *tier, struct cache_txn *txn, uint64_t parent,
+	const char *name, const struct cache_remote *remote);
+/* The store holds nothing under a name (complete walk, or 404). */
+int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
+	const char *name, uint64_t start_seq);
+
+/* All names of a directory that is gone; 1: one of them stays. */
+int tier_merge_absent_dir(struct tier *tier, struct cache_txn *txn,
+	uint64_t ino, uint64_t start_seq);
+
+/* Splits "a/b/c" at the last slash: returns the last component and the
+ * parent's length. */
+const char *tier_path_last(const char *path, size_t *ret_parent_len);
+
+#endif
