@@ -44,7 +44,7 @@ static struct azure *azure_of(struct blob_store *store)
 }
 
 #define container_of(ptr, type, member) \
-	((type *)((char *)(ptr) - offsetof(type, member)))
+	((type *)((char *)(ptr)-offsetof(type, member)))
 
 static uint32_t random32(void)
 {
@@ -68,8 +68,7 @@ static void notify(struct azure *azure)
 static void note_life(
 	struct azure *azure, enum blob_sign_of_life life, const char *why)
 {
-	if (blob_circuit_note(
-		    &azure->circuit, life, blob_loop_now_ns(), why))
+	if (blob_circuit_note(&azure->circuit, life, blob_loop_now_ns(), why))
 		notify(azure);
 }
 
@@ -77,7 +76,7 @@ static void note_attempt(struct azure_run *run, const struct blob_attempt *a)
 {
 	struct azure *azure = run->azure;
 	enum blob_sign_of_life life = blob_retry_life(a);
-	char why[160];
+	char why[320];
 
 	/* Half a body is a bad answer, but one. */
 	if (life == BLOB_LIFE_FAILURE && a->end == BLOB_END_LOST &&
@@ -209,8 +208,7 @@ static void on_pause_over(struct blob_timer *timer)
 static void try_again(
 	struct azure_run *run, enum blob_result result, int64_t after_ms)
 {
-	int64_t ms =
-		blob_retry_delay_ms(++run->attempt, after_ms, random32());
+	int64_t ms = blob_retry_delay_ms(++run->attempt, after_ms, random32());
 
 	if (blob_loop_now_ns() + ms * MS >= run->deadline_ns) {
 		run->attempt--;
@@ -312,8 +310,7 @@ static void start_call(struct azure_run *run)
 	 * a late success would become a lost answer.  And what was handed to
 	 * the kernel may still be on its way. */
 	call->answer_ms = stall_ms;
-	if (blob_op_mutates(run->req->op) ||
-		run->req->op == BLOB_PUT_BLOCK_URL)
+	if (blob_op_mutates(run->req->op) || run->req->op == BLOB_PUT_BLOCK_URL)
 		call->answer_ms = 0;
 	else if (run->req->op == BLOB_PUT_BLOCK)
 		call->answer_ms = 3 * stall_ms;
@@ -356,7 +353,6 @@ static void on_bearer(struct blob_task *task)
 			"TokenUnavailable");
 		try_again(run, BLOB_UNAVAILABLE, 0);
 	}
-	drop_live(azure);
 }
 
 /* From the token's thread, or inside blob_token_get(). */
@@ -381,9 +377,6 @@ static void ask_token(struct azure_run *run)
 	wait->run = run;
 	run->wait = wait;
 	run->stage = AZURE_TOKEN;
-	base_lock(&azure->lock);
-	azure->live_nr++;
-	base_unlock(&azure->lock);
 	blob_token_get(azure->token, on_token, wait);
 }
 
@@ -417,8 +410,7 @@ static void stop_run(
 	}
 	blob_loop_abort(&run->call);
 	v = azure_answer_end(run, &a);
-	if (result == BLOB_UNAVAILABLE &&
-		run->call.silent_ns > SILENT_MS * MS)
+	if (result == BLOB_UNAVAILABLE && run->call.silent_ns > SILENT_MS * MS)
 		note_attempt(run, &a);
 	if (v.kind == BLOB_VERDICT_FINAL)
 		finish_with(run, v.result, NULL);
@@ -428,8 +420,7 @@ static void stop_run(
 
 static void on_deadline(struct blob_timer *timer)
 {
-	struct azure_run *run =
-		container_of(timer, struct azure_run, deadline);
+	struct azure_run *run = container_of(timer, struct azure_run, deadline);
 
 	stop_run(run, BLOB_UNAVAILABLE, "Timeout");
 }
@@ -564,20 +555,20 @@ static void on_probe_due(struct blob_timer *timer)
 	if (atomic_load(&azure->closing))
 		return;
 	azure->probing = true;
-	azure->probe = (struct blob_req){.op = BLOB_LIST,
+	azure->probe = (struct blob_req){ .op = BLOB_LIST,
 		.name = "",
 		.timeout_ms = stall_ms_of(azure),
 		.done = on_probe_done,
 		.arg = azure,
-		.in.list.max = 1};
-	submit_to(azure, &azure->probe, blob_http_repick(http), true);
+		.in.list.max = 1 };
+	submit_to(azure, &azure->probe, blob_http_pick_first(http), true);
 }
 
 static void on_notify(struct blob_task *task)
 {
 	struct azure *azure = container_of(task, struct azure, notify_task);
 	enum blob_state state;
-	char why[160];
+	char why[256];
 
 	atomic_store(&azure->notify_posted, false);
 	state = blob_circuit_state(&azure->circuit, why, sizeof(why));
@@ -614,16 +605,6 @@ static void wait_idle(struct azure *azure)
 	base_unlock(&azure->lock);
 }
 
-static bool runs_left(struct azure *azure)
-{
-	bool left;
-
-	base_lock(&azure->lock);
-	left = azure->runs != NULL;
-	base_unlock(&azure->lock);
-	return left;
-}
-
 static void close_store(struct blob_store *store)
 {
 	struct azure *azure = azure_of(store);
@@ -635,8 +616,9 @@ static void close_store(struct blob_store *store)
 	for (run = azure->runs; run != NULL; run = run->next)
 		cancel_run(run);
 	base_unlock(&azure->lock);
-	(void)runs_left;
 	wait_idle(azure);
+	/* Only now does nobody ask it any more.  Waits whose runs are over end
+	 * here; the loops free them. */
 	blob_token_free(azure->token);
 	free_store(azure);
 }
@@ -647,3 +629,100 @@ static const struct blob_store_ops ops = {
 	.close = close_store,
 	.name_check = name_check,
 };
+
+/* Secrets go over TLS, or do not leave the host. */
+static int check_transport(
+	const struct azure *azure, char *ret_why, size_t why_bytes)
+{
+	static const char *const what[] = {
+		[BLOB_AUTH_SHARED_KEY] = "an account key",
+		[BLOB_AUTH_SAS] = "a SAS",
+		[BLOB_AUTH_TOKEN] = "a token",
+	};
+
+	if (azure->url.https || azure->url.loopback)
+		return 0;
+	snprintf(ret_why, why_bytes,
+		"refusing to use %s over plain http to another host: use "
+		"https://",
+		what[azure->auth]);
+	return -EINVAL;
+}
+
+static int check_account(struct azure *azure, char *ret_why, size_t why_bytes)
+{
+	const char *account = blob_creds_account(azure->creds);
+	bool sure = azure->url.path_style || azure->url.azure_host;
+
+	azure->account = account != NULL ? account : azure->url.account;
+	/* A host of one's own need not begin with the account's name. */
+	if (account == NULL || !sure ||
+		strcmp(account, azure->url.account) == 0)
+		return 0;
+	snprintf(ret_why, why_bytes,
+		"the credentials are of account '%s', the store URL names "
+		"'%s'",
+		account, azure->url.account);
+	return -EINVAL;
+}
+
+static int load(struct azure *azure, const struct blob_config *config,
+	char *ret_why, size_t why_bytes)
+{
+	int err;
+
+	err = blob_azure_url_parse(
+		config->url, &azure->url, ret_why, why_bytes);
+	if (err != 0)
+		return err;
+	err = blob_creds_load(
+		config->credentials_file, &azure->creds, ret_why, why_bytes);
+	if (err != 0)
+		return err;
+	azure->auth = blob_creds_kind(azure->creds);
+	err = check_account(azure, ret_why, why_bytes);
+	if (err == 0)
+		err = check_transport(azure, ret_why, why_bytes);
+	return err;
+}
+
+static void start(struct azure *azure, const struct blob_config *config)
+{
+	struct blob_http_config http = {
+		.threads = config->threads ? config->threads : 2,
+		.parallel = config->parallel ? config->parallel : 64,
+		.no_proxy = azure->url.loopback,
+	};
+
+	azure->timeout_ms =
+		config->timeout_ms ? config->timeout_ms : AZURE_TIMEOUT_MS;
+	azure->state_changed = config->state_changed;
+	azure->arg = config->arg;
+	azure->told = BLOB_STATE_UP;
+	azure->notify_task.fn = on_notify;
+	http.connect_ms = stall_ms_of(azure) / 2;
+	azure->http = blob_http_new(&http);
+	if (azure->auth == BLOB_AUTH_TOKEN)
+		azure->token = blob_token_new(
+			azure->creds, blob_http_token, azure->http);
+}
+
+int blob_azure_open(const struct blob_config *config,
+	struct blob_store **ret_store, char *ret_why, size_t why_bytes)
+{
+	struct azure *azure = base_calloc(1, sizeof(*azure));
+	int err;
+
+	azure->store.ops = &ops;
+	base_mutex_init(&azure->lock, BASE_RANK_BLOB_STORE);
+	base_cond_init(&azure->idle);
+	blob_circuit_init(&azure->circuit);
+	err = load(azure, config, ret_why, why_bytes);
+	if (err != 0) {
+		free_store(azure);
+		return err;
+	}
+	start(azure, config);
+	*ret_store = &azure->store;
+	return 0;
+}

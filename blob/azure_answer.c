@@ -15,12 +15,13 @@
 #include <string.h>
 
 #include "blob/azure_props.h"
+#include "blob/name.h"
 
 static int decide(struct azure_run *run, enum blob_verdict_kind kind,
 	enum blob_result result, const char *code)
 {
 	run->decided = true;
-	run->verdict = (struct blob_verdict){kind, result, code};
+	run->verdict = (struct blob_verdict){ kind, result, code };
 	return -EPROTO;
 }
 
@@ -61,17 +62,17 @@ static bool same_etag(const char *etag, const char *text)
 }
 
 /* What the answer's body is of: [*start, *end) of *total bytes. */
-static int answer_extent(struct azure_run *run, uint64_t *start, uint64_t *end,
-	uint64_t *total)
+static int answer_extent(
+	struct azure_run *run, uint64_t *start, uint64_t *end, uint64_t *total)
 {
 	const struct blob_headers *h = &run->call.answer;
 	const char *range = blob_headers_get(h, "content-range");
 	const char *length = blob_headers_get(h, "content-length");
 
 	if (run->call.status == 206)
-		return range != NULL ? blob_header_content_range(
-					       range, start, end, total)
-				     : -EINVAL;
+		return range != NULL
+			? blob_header_content_range(range, start, end, total)
+			: -EINVAL;
 	*start = 0;
 	if (length == NULL || blob_header_u64(length, end) != 0)
 		return -EINVAL;
@@ -96,8 +97,8 @@ static int fix_size(struct azure_run *run, uint64_t total)
 	req->props.size_bytes = total;
 	if (req->cond.if_match != NULL &&
 		!same_etag(props.etag, req->cond.if_match))
-		return decide(run, BLOB_VERDICT_FINAL, BLOB_CONDITION,
-			"ETagChanged");
+		return decide(
+			run, BLOB_VERDICT_FINAL, BLOB_CONDITION, "ETagChanged");
 	if (req->in.get.offset >= total &&
 		(req->in.get.offset > 0 || req->in.get.len_bytes > 0))
 		return decide(run, BLOB_VERDICT_FINAL, BLOB_BAD_RANGE,
@@ -106,7 +107,7 @@ static int fix_size(struct azure_run *run, uint64_t total)
 		run->end = total;
 	run->sized = true;
 	run->whole = req->in.get.offset == 0 && run->end == total &&
-		     req->props.has_md5;
+		req->props.has_md5;
 	if (run->whole)
 		run->hash = blob_hash_new(BLOB_HASH_MD5);
 	return 0;
@@ -118,8 +119,8 @@ static int check_same(struct azure_run *run, uint64_t total)
 
 	if (etag == NULL || !same_etag(run->req->props.etag, etag) ||
 		total != run->req->props.size_bytes)
-		return decide(run, BLOB_VERDICT_FINAL, BLOB_CONDITION,
-			"ETagChanged");
+		return decide(
+			run, BLOB_VERDICT_FINAL, BLOB_CONDITION, "ETagChanged");
 	return 0;
 }
 
@@ -178,16 +179,16 @@ static struct blob_verdict get_end(struct azure_run *run)
 	uint8_t md5[BLOB_MD5_BYTES];
 
 	if (!get_complete(run))
-		return (struct blob_verdict){
-			BLOB_VERDICT_RETRY, BLOB_UNAVAILABLE, "ShortBody"};
+		return (struct blob_verdict){ BLOB_VERDICT_RETRY,
+			BLOB_UNAVAILABLE, "ShortBody" };
 	if (run->hash != NULL) {
 		blob_hash_end(run->hash, md5);
 		run->hash = NULL;
 		if (memcmp(md5, run->req->props.md5, sizeof(md5)) != 0)
-			return (struct blob_verdict){BLOB_VERDICT_FINAL,
-				BLOB_CORRUPT, "Md5Mismatch"};
+			return (struct blob_verdict){ BLOB_VERDICT_FINAL,
+				BLOB_CORRUPT, "Md5Mismatch" };
 	}
-	return (struct blob_verdict){BLOB_VERDICT_FINAL, BLOB_OK, NULL};
+	return (struct blob_verdict){ BLOB_VERDICT_FINAL, BLOB_OK, NULL };
 }
 
 /* ---- all of them ---- */
@@ -232,8 +233,8 @@ int azure_answer_data(struct azure_run *run, const void *buf, size_t len)
 static void find_code(struct azure_run *run)
 {
 	struct blob_req *req = run->req;
-	const char *code = blob_headers_get(&run->call.answer,
-		"x-ms-error-code");
+	const char *code =
+		blob_headers_get(&run->call.answer, "x-ms-error-code");
 	const char *end;
 	size_t len;
 
@@ -259,21 +260,23 @@ static void find_code(struct azure_run *run)
 static void describe(struct azure_run *run, struct blob_attempt *a)
 {
 	const struct blob_headers *h = &run->call.answer;
-	const char *source = blob_headers_get(h, "x-ms-copy-source-status-code");
+	const char *source =
+		blob_headers_get(h, "x-ms-copy-source-status-code");
 	const char *date = blob_headers_get(h, "date");
 	uint64_t n;
 
 	find_code(run);
-	*a = (struct blob_attempt){.op = run->req->op,
+	*a = (struct blob_attempt){ .op = run->req->op,
 		.end = run->call.end,
 		.status = run->call.status,
 		.code = run->req->code,
-		.service = blob_headers_get(h, "x-ms-request-id") != NULL};
+		.service = blob_headers_get(h, "x-ms-request-id") != NULL };
 	if (source != NULL && blob_header_u64(source, &n) == 0 && n < 1000)
 		a->source_status = (int)n;
-	/* Stopped by us for its useless length: it is an answer all the same. */
-	if (a->end == BLOB_END_STOPPED && run->call.answered && !run->decided)
-		a->end = BLOB_END_ANSWERED;
+	/* Stopped by us for its useless length: it is an answer all the same,
+	 * if its headers came to an end. */
+	if (a->end == BLOB_END_STOPPED && !run->decided)
+		a->end = run->call.answered ? BLOB_END_ANSWERED : BLOB_END_LOST;
 	run->req->http_status = run->call.status;
 	if (date != NULL)
 		blob_header_date(date, &run->req->server_time_s);
@@ -281,30 +284,32 @@ static void describe(struct azure_run *run, struct blob_attempt *a)
 
 static struct blob_verdict doubtful(const char *code)
 {
-	return (struct blob_verdict){
-		BLOB_VERDICT_FINAL, BLOB_AMBIGUOUS, code};
+	return (struct blob_verdict){ BLOB_VERDICT_FINAL, BLOB_AMBIGUOUS,
+		code };
 }
 
 /* A 2xx of a mutation must say what it made. */
 static struct blob_verdict mutation_end(struct azure_run *run)
 {
 	struct blob_req *req = run->req;
-	const char *copy = blob_headers_get(
-		&run->call.answer, "x-ms-copy-status");
+	const char *copy =
+		blob_headers_get(&run->call.answer, "x-ms-copy-status");
 
 	if (req->op == BLOB_DELETE)
-		return (struct blob_verdict){BLOB_VERDICT_FINAL, BLOB_OK, NULL};
+		return (struct blob_verdict){ BLOB_VERDICT_FINAL, BLOB_OK,
+			NULL };
 	blob_props_fini(&req->props);
 	blob_azure_props_parse(&run->call.answer, &req->props);
 	if (req->props.etag[0] == '\0')
 		return doubtful("NotABlobService");
 	if (req->op != BLOB_COPY || copy == NULL ||
 		strcmp(copy, "success") == 0)
-		return (struct blob_verdict){BLOB_VERDICT_FINAL, BLOB_OK, NULL};
+		return (struct blob_verdict){ BLOB_VERDICT_FINAL, BLOB_OK,
+			NULL };
 	if (strcmp(copy, "pending") == 0) {
 		req->uncertain = true;
-		return (struct blob_verdict){BLOB_VERDICT_FINAL, BLOB_BUSY,
-			"PendingCopyOperation"};
+		return (struct blob_verdict){ BLOB_VERDICT_FINAL, BLOB_BUSY,
+			"PendingCopyOperation" };
 	}
 	return doubtful("CopyFailed");
 }
@@ -320,17 +325,16 @@ static struct blob_verdict read_end(struct azure_run *run)
 
 	blob_azure_props_parse(h, &props);
 	/* A blob that was only staged has an empty block list and no ETag. */
-	if ((size == NULL ||
-		    blob_header_u64(size, &props.size_bytes) != 0 ||
+	if ((size == NULL || blob_header_u64(size, &props.size_bytes) != 0 ||
 		    props.etag[0] == '\0') &&
 		req->op == BLOB_HEAD) {
 		blob_props_fini(&props);
-		return (struct blob_verdict){BLOB_VERDICT_RETRY,
-			BLOB_UNAVAILABLE, "NotABlobService"};
+		return (struct blob_verdict){ BLOB_VERDICT_RETRY,
+			BLOB_UNAVAILABLE, "NotABlobService" };
 	}
 	blob_props_fini(&req->props);
 	req->props = props;
-	return (struct blob_verdict){BLOB_VERDICT_FINAL, BLOB_OK, NULL};
+	return (struct blob_verdict){ BLOB_VERDICT_FINAL, BLOB_OK, NULL };
 }
 
 static struct blob_verdict success_end(struct azure_run *run)
@@ -360,7 +364,7 @@ static struct blob_verdict success_end(struct azure_run *run)
 	default:
 		return mutation_end(run);
 	}
-	return (struct blob_verdict){BLOB_VERDICT_FINAL, BLOB_OK, NULL};
+	return (struct blob_verdict){ BLOB_VERDICT_FINAL, BLOB_OK, NULL };
 }
 
 /* 416 tells the size. */

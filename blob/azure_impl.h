@@ -55,7 +55,7 @@ struct azure {
 
 	struct base_mutex lock; /* BASE_RANK_BLOB_STORE: to `idle` */
 	struct azure_run *runs;
-	unsigned live_nr; /* runs and token waits not yet over */
+	unsigned live_nr; /* runs whose done() has not returned */
 	pthread_cond_t idle;
 
 	/* The first loop's: */
@@ -125,6 +125,8 @@ struct azure_run {
 
 /* azure_request.c: names and bodies, once.  0, or the result and err. */
 enum blob_result azure_request_check(struct azure_run *run, int *ret_err);
+/* Can the store hold this name?  0 or -errno of blob_name_encode(). */
+int azure_request_name(const struct azure *azure, const char *path);
 /* Fills the call for an attempt; the prepare() of blob_call. */
 int azure_request_build(struct azure_run *run);
 

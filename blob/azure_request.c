@@ -43,6 +43,15 @@ static int encode_blob(
 	return err;
 }
 
+int azure_request_name(const struct azure *azure, const char *path)
+{
+	struct base_str blob = BASE_STR_INIT;
+	int err = encode_blob(azure, path, &blob);
+
+	base_str_fini(&blob);
+	return err;
+}
+
 static int encode_dir(
 	const struct azure *azure, const char *name, struct base_str *ret)
 {

@@ -148,7 +148,7 @@ static size_t on_read(char *buf, size_t size, size_t nr, void *arg)
 {
 	struct blob_call *call = arg;
 	const struct blob_body *body = call->body;
-	uint64_t left = body->len_bytes - call->taken_bytes;
+	uint64_t left = body ? body->len_bytes - call->taken_bytes : 0;
 	size_t len = size * nr;
 	ssize_t n;
 
@@ -270,10 +270,10 @@ static void set_body(CURL *easy, struct blob_call *call)
 	}
 	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
 	curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
-	if (len == 0)
-		return;
 	curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
 	curl_easy_setopt(easy, CURLOPT_READDATA, call);
+	if (len == 0)
+		return;
 	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
 	curl_easy_setopt(easy, CURLOPT_SEEKDATA, call);
 	if (len > 65536)
@@ -657,6 +657,12 @@ struct blob_loop *blob_http_pick(struct blob_http *http)
 			best = &http->loops[i];
 	atomic_fetch_add(&best->picked, 1);
 	return best;
+}
+
+struct blob_loop *blob_http_pick_first(struct blob_http *http)
+{
+	atomic_fetch_add(&http->loops[0].picked, 1);
+	return &http->loops[0];
 }
 
 void blob_http_unpick(struct blob_loop *loop)

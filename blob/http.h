@@ -112,6 +112,7 @@ void blob_http_free(struct blob_http *http);
 
 /* The loop with least to do; counts one there until blob_http_unpick(). */
 struct blob_loop *blob_http_pick(struct blob_http *http);
+struct blob_loop *blob_http_pick_first(struct blob_http *http);
 void blob_http_unpick(struct blob_loop *loop);
 /* The first loop: for what must be in order. */
 struct blob_loop *blob_http_first(struct blob_http *http);

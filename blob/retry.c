@@ -226,7 +226,8 @@ static struct blob_verdict judge_refusal(const struct blob_attempt *a)
 {
 	const struct word *word = find_word(a->code);
 
-	if (a->status == 401)
+	/* The service says 401 of a token that has ended, Azurite 403. */
+	if (a->status == 401 || strcmp(a->code, "AuthenticationFailed") == 0)
 		return (struct blob_verdict){ BLOB_VERDICT_REAUTH, BLOB_DENIED,
 			NULL };
 	if (word != NULL)

@@ -117,7 +117,7 @@ struct blob_circuit {
 	unsigned failures;  /* in a row */
 	int64_t since_ns;   /* of the first of them */
 	unsigned probes_nr; /* since it is not UP */
-	char why[160];	    /* one line, why it is not UP */
+	char why[256];	    /* one line, why it is not UP */
 };
 
 void blob_circuit_init(struct blob_circuit *circuit);

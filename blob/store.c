@@ -60,6 +60,13 @@ int blob_store_canonical(const char *url, char *ret_url, size_t url_bytes,
 		url, ret_url, url_bytes, ret_why, why_bytes);
 }
 
+int blob_name_check(struct blob_store *store, const char *path)
+{
+	if (store->ops->name_check == NULL)
+		return 0;
+	return store->ops->name_check(store, path);
+}
+
 void blob_submit(struct blob_store *store, struct blob_req *req)
 {
 	store->ops->submit(store, req);

@@ -13,6 +13,7 @@
  *	inode_written	writers that an earlier run left behind
  *	inode_flush	what a power cut may have taken back
  *	owed_line	the line in its order, without what is set aside
+ *	owed_aside	what was refused for good
  *	owed_group	groups, for status
  */
 #include "cache/db.h"

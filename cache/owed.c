@@ -1,0 +1,412 @@
+/*
+ * The write-back journal: rows by seq.
+ *
+ * Invariants.
+ *	J1 seq only grows; a number is given once, also to directory renames.
+ *	J2 A data file, and a held inode, is there while a row names it; the
+ *	   last row that goes or points elsewhere lets go of it (let_go()).
+ *	J3 cache->totals counts the rows as they are at every commit.
+ */
+#include "cache/owed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cache_owed_fini(struct cache_owed *row)
+{
+	free(row->name);
+	free(row->error);
+	row->name = row->error = NULL;
+}
+
+/* ---- reading ---- */
+
+void cache_owed_read(struct cache_query *q, struct cache_owed *ret)
+{
+	uint64_t boot_now = q->txn->cache->boot_nr;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->seq = cache_db_u64(q);
+	ret->epoch = cache_db_u64(q);
+	ret->name = cache_db_take_text(q);
+	ret->kind = (enum cache_kind)cache_db_i64(q);
+	ret->state = (enum cache_owed_state)cache_db_i64(q);
+	ret->group = cache_db_i64(q) != 0;
+	ret->attrs_only = cache_db_i64(q) != 0;
+	ret->quiet = cache_db_i64(q) != 0;
+	ret->change = (uint8_t)cache_db_i64(q);
+	ret->ino = cache_db_u64(q);
+	ret->serial = cache_db_u64(q);
+	ret->size_bytes = cache_db_u64(q);
+	ret->gen = cache_db_u64(q);
+	cache_db_id(q, &ret->content);
+	ret->attrs.mode = (uint32_t)cache_db_i64(q);
+	ret->attrs.uid = (uint32_t)cache_db_i64(q);
+	ret->attrs.gid = (uint32_t)cache_db_i64(q);
+	ret->attrs.rdev = cache_db_u64(q);
+	ret->attrs.mtime_ns = cache_db_i64(q);
+	ret->displaced = cache_db_u64(q);
+	ret->entered_ns = cache_db_i64(q);
+	if (cache_db_u64(q) != boot_now)
+		ret->entered_ns = -1;
+	ret->tries = (uint32_t)cache_db_i64(q);
+	ret->error = cache_db_take_text(q);
+	ret->refused_ns = cache_db_i64(q);
+	if (ret->entered_ns < 0 && ret->refused_ns != 0 &&
+		ret->refused_ns > base_boot_ns(q->txn->cache->env))
+		ret->refused_ns = -1;
+}
+
+int cache_owed_read_one(struct cache_query *q, struct cache_owed *ret)
+{
+	int err = cache_db_one(q);
+
+	if (err == 0)
+		cache_owed_read(q, ret);
+	return cache_db_end(q, err);
+}
+
+int cache_owed_read_each(struct cache_query *q, cache_owed_fn each, void *arg)
+{
+	struct cache_owed row;
+	int err;
+
+	while ((err = cache_db_step(q)) > 0) {
+		cache_owed_read(q, &row);
+		err = each(arg, &row);
+		cache_owed_fini(&row);
+		if (err != 0)
+			break;
+	}
+	return cache_db_end(q, err);
+}
+
+int cache_owed_get(struct cache_txn *txn, uint64_t seq, struct cache_owed *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed WHERE seq = ?");
+	cache_db_bind_u64(&q, seq);
+	return cache_owed_read_one(&q, ret);
+}
+
+int cache_owed_newest(
+	struct cache_txn *txn, const char *name, struct cache_owed *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed WHERE name = ? "
+		"ORDER BY seq DESC LIMIT 1");
+	cache_db_bind_name(&q, name);
+	return cache_owed_read_one(&q, ret);
+}
+
+int cache_owed_newest_unsent(
+	struct cache_txn *txn, const char *name, struct cache_owed *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_name "
+		"WHERE name = ? AND state = 0 ORDER BY seq DESC LIMIT 1");
+	cache_db_bind_name(&q, name);
+	return cache_owed_read_one(&q, ret);
+}
+
+/* ---- the account ---- */
+
+/* What of a row is counted and kept. */
+struct brief {
+	enum cache_kind kind;
+	enum cache_owed_state state;
+	bool attrs_only;
+	uint64_t size, ino, serial, local_bytes;
+};
+
+static struct brief brief_of(const struct cache_owed *row)
+{
+	return (struct brief){ .kind = row->kind,
+		.state = row->state,
+		.attrs_only = row->attrs_only,
+		.size = row->size_bytes,
+		.ino = row->ino,
+		.serial = row->serial };
+}
+
+static void read_brief(struct cache_query *q, struct brief *ret)
+{
+	ret->kind = (enum cache_kind)cache_db_i64(q);
+	ret->state = (enum cache_owed_state)cache_db_i64(q);
+	ret->attrs_only = cache_db_i64(q) != 0;
+	ret->size = cache_db_u64(q);
+	ret->ino = cache_db_u64(q);
+	ret->serial = cache_db_u64(q);
+	ret->local_bytes = cache_db_u64(q);
+}
+
+static void count(struct cache_txn *txn, const struct brief *b, int sign)
+{
+	struct cache_totals *d = &txn->delta;
+
+	if (b->state == CACHE_OWED_ASIDE)
+		d->owed_aside += sign;
+	else
+		d->owed_rows += sign;
+	if (b->kind == CACHE_FILE && !b->attrs_only) {
+		d->owed_files += sign;
+		d->owed_bytes += sign * (int64_t)b->size;
+	}
+}
+
+/* ---- letting go ---- */
+
+struct needs {
+	uint64_t serial; /* the inode's, 0 if it is gone */
+	bool data, inode, held;
+};
+
+static int get_needs(
+	struct cache_txn *txn, const struct brief *b, struct needs *ret)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT coalesce((SELECT serial FROM inode WHERE ino = ?1), 0),"
+		" EXISTS(SELECT 1 FROM owed WHERE ino = ?1 AND serial = ?2),"
+		" EXISTS(SELECT 1 FROM owed WHERE ino = ?1),"
+		" EXISTS(SELECT 1 FROM held WHERE ino = ?1)");
+	cache_db_bind_u64(&q, b->ino);
+	cache_db_bind_u64(&q, b->serial);
+	err = cache_db_one(&q);
+	if (err == 0) {
+		ret->serial = cache_db_u64(&q);
+		ret->data = cache_db_i64(&q) != 0;
+		ret->inode = cache_db_i64(&q) != 0;
+		ret->held = cache_db_i64(&q) != 0;
+	}
+	return cache_db_end(&q, err);
+}
+
+/* A row has stopped naming (b->ino, b->serial). */
+static int let_go(struct cache_txn *txn, const struct brief *b)
+{
+	struct needs needs;
+	int err;
+
+	if (b->ino == 0)
+		return 0;
+	err = get_needs(txn, b, &needs);
+	if (err != 0)
+		return err;
+	if (b->kind == CACHE_FILE && b->serial != 0 &&
+		needs.serial != b->serial)
+		err = cache_data_release(
+			txn, b->ino, b->serial, b->local_bytes);
+	else
+		txn->delta.local_bytes -= (int64_t)b->local_bytes;
+	if (err != 0 || !needs.held || needs.inode)
+		return err;
+	err = cache_claim(txn, b->ino);
+	if (err != 0)
+		return err == -EBUSY ? 0 : err;
+	return cache_inode_del(txn, b->ino);
+}
+
+/* ---- changing ---- */
+
+static void bind_columns(struct cache_query *q, const struct cache_owed *row)
+{
+	cache_db_bind_u64(q, row->epoch);
+	cache_db_bind_name(q, row->name);
+	cache_db_bind_i64(q, row->kind);
+	cache_db_bind_i64(q, row->state);
+	cache_db_bind_i64(q, row->group);
+	cache_db_bind_i64(q, row->attrs_only);
+	cache_db_bind_i64(q, row->quiet);
+	cache_db_bind_i64(q, row->change);
+	cache_db_bind_u64(q, row->ino);
+	cache_db_bind_u64(q, row->serial);
+	cache_db_bind_u64(q, row->size_bytes);
+	cache_db_bind_u64(q, row->gen);
+	cache_db_bind_id(q, &row->content);
+	cache_db_bind_i64(q, row->attrs.mode);
+	cache_db_bind_i64(q, row->attrs.uid);
+	cache_db_bind_i64(q, row->attrs.gid);
+	cache_db_bind_u64(q, row->attrs.rdev);
+	cache_db_bind_i64(q, row->attrs.mtime_ns);
+	cache_db_bind_u64(q, row->displaced);
+	cache_db_bind_i64(q, row->entered_ns);
+	cache_db_bind_u64(q, q->txn->cache->boot_nr);
+	cache_db_bind_i64(q, row->tries);
+	cache_db_bind_name(q, row->error);
+	cache_db_bind_i64(q, row->refused_ns);
+}
+
+int cache_owed_add(struct cache_txn *txn, struct cache_owed *row)
+{
+	struct brief b = brief_of(row);
+	struct cache_query q;
+	int err = cache_db_number(txn, CACHE_COUNT_OWED, &row->seq);
+
+	if (err != 0)
+		return err;
+	if (row->entered_ns == 0)
+		row->entered_ns = base_boot_ns(txn->cache->env);
+	cache_db_begin(&q, txn,
+		"INSERT INTO owed(" CACHE_OWED_COLUMNS ") VALUES (?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+		"?)");
+	cache_db_bind_u64(&q, row->seq);
+	bind_columns(&q, row);
+	err = cache_db_run(&q);
+	if (err == 0)
+		count(txn, &b, 1);
+	return err;
+}
+
+static int get_brief(struct cache_txn *txn, uint64_t seq, struct brief *ret)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT kind, state, attrs_only, size, ino, serial, "
+		"local_bytes FROM owed WHERE seq = ?");
+	cache_db_bind_u64(&q, seq);
+	err = cache_db_one(&q);
+	if (err == 0)
+		read_brief(&q, ret);
+	return cache_db_end(&q, err);
+}
+
+#define PUT_COLUMNS                                                         \
+	"epoch = ?, name = ?, kind = ?, state = ?, grp = ?, "               \
+	"attrs_only = ?, quiet = ?, change = ?, ino = ?, serial = ?, "      \
+	"size = ?, gen = ?, content = ?, mode = ?, uid = ?, gid = ?, "      \
+	"rdev = ?, mtime_ns = ?, displaced = ?, entered_ns = ?, boot = ?, " \
+	"tries = ?, error = ?, refused_ns = ?"
+
+int cache_owed_put(struct cache_txn *txn, const struct cache_owed *row)
+{
+	struct brief was, is = brief_of(row);
+	struct cache_query q;
+	bool moved;
+	int err = get_brief(txn, row->seq, &was);
+
+	if (err != 0)
+		return err;
+	moved = was.ino != is.ino || was.serial != is.serial;
+	if (moved)
+		cache_db_begin(&q, txn,
+			"UPDATE owed SET " PUT_COLUMNS
+			", local_bytes = 0 WHERE seq = ?");
+	else
+		cache_db_begin(&q, txn,
+			"UPDATE owed SET " PUT_COLUMNS " WHERE seq = ?");
+	bind_columns(&q, row);
+	cache_db_bind_u64(&q, row->seq);
+	err = cache_db_run(&q);
+	if (err != 0)
+		return err;
+	count(txn, &was, -1);
+	count(txn, &is, 1);
+	return moved ? let_go(txn, &was) : 0;
+}
+
+int cache_owed_del(struct cache_txn *txn, uint64_t seq)
+{
+	struct cache_query q;
+	struct brief was;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"DELETE FROM owed WHERE seq = ? RETURNING kind, state, "
+		"attrs_only, size, ino, serial, local_bytes");
+	cache_db_bind_u64(&q, seq);
+	err = cache_db_one(&q);
+	if (err == 0)
+		read_brief(&q, &was);
+	err = cache_db_end(&q, err);
+	if (err != 0)
+		return err;
+	count(txn, &was, -1);
+	return let_go(txn, &was);
+}
+
+int cache_owed_renumber(struct cache_txn *txn, uint64_t seq, uint64_t *ret_seq)
+{
+	struct cache_query q;
+	uint64_t number;
+	int err = cache_db_number(txn, CACHE_COUNT_OWED, &number);
+
+	if (err != 0)
+		return err;
+	cache_db_begin(&q, txn, "UPDATE owed SET seq = ? WHERE seq = ?");
+	cache_db_bind_u64(&q, number);
+	cache_db_bind_u64(&q, seq);
+	err = cache_db_run(&q);
+	if (err == 0 && cache_db_changes(txn) == 0)
+		err = -ENOENT;
+	if (err == 0)
+		*ret_seq = number;
+	return err;
+}
+
+/* ---- rows that need a data file ---- */
+
+int cache_owed_first_of(
+	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t *ret)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT epoch FROM owed INDEXED BY owed_ino WHERE ino = ? AND "
+		"serial = ? AND state = 0 AND attrs_only = 0 "
+		"ORDER BY epoch LIMIT 1");
+	cache_db_bind_u64(&q, ino);
+	cache_db_bind_u64(&q, serial);
+	err = cache_db_one(&q);
+	if (err == 0)
+		*ret = cache_db_u64(&q);
+	return cache_db_end(&q, err);
+}
+
+int cache_owed_refers(
+	struct cache_txn *txn, uint64_t ino, uint64_t serial, bool *ret)
+{
+	uint64_t epoch;
+	int err = cache_owed_first_of(txn, ino, serial, &epoch);
+
+	if (err != 0 && err != -ENOENT)
+		return err;
+	*ret = err == 0;
+	return 0;
+}
+
+int cache_owed_repoint(
+	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t kept)
+{
+	struct cache_query q;
+	uint64_t size = 0;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"UPDATE owed SET serial = ?3 WHERE ino = ?1 AND serial = ?2 "
+		"AND state = 0 AND attrs_only = 0 RETURNING size");
+	cache_db_bind_u64(&q, ino);
+	cache_db_bind_u64(&q, serial);
+	cache_db_bind_u64(&q, kept);
+	while ((err = cache_db_step(&q)) > 0)
+		size = cache_db_u64(&q);
+	err = cache_db_end(&q, err);
+	if (err != 0 || size == 0)
+		return err;
+	/* A second file: its bytes are new in the account. */
+	txn->delta.local_bytes += (int64_t)size;
+	return cache_data_release(txn, ino, kept, size);
+}

@@ -1,0 +1,21 @@
+/*
+ * Private to cache/: rows of the journal, for owed.c and line.c.
+ *
+ * Threads, ownership, errors: as db.h.
+ */
+#ifndef CACHE_OWED_H
+#define CACHE_OWED_H
+
+#include "cache/db.h"
+
+#define CACHE_OWED_COLUMNS                                                \
+	"seq, epoch, name, kind, state, grp, attrs_only, quiet, change, " \
+	"ino, serial, size, gen, content, mode, uid, gid, rdev, "         \
+	"mtime_ns, displaced, entered_ns, boot, tries, error, refused_ns"
+void cache_owed_read(struct cache_query *q, struct cache_owed *ret);
+/* Reads the one row of a query and ends it. */
+int cache_owed_read_one(struct cache_query *q, struct cache_owed *ret);
+/* Calls `each` with the rows of a query and ends it. */
+int cache_owed_read_each(struct cache_query *q, cache_owed_fn each, void *arg);
+
+#endif
