@@ -2,8 +2,9 @@
  * The Azure store: blob/store.h over REST.
  *
  * Threads, ownership, errors: as store.h says; this is one implementation.
- * The rooms: azure.c runs requests (states, retries, the circuit),
- * azure_url.c reads STORE, azure_request.c builds, azure_answer.c interprets,
+ * The rooms: azure.c opens, closes and watches, azure_run.c runs
+ * requests (stages, retries), azure_url.c reads STORE, azure_check.c and
+ * azure_request.c build, azure_answer.c interprets,
  * azure_props.c and azure_list.c parse.
  */
 #ifndef BLOB_AZURE_H

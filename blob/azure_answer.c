@@ -33,6 +33,7 @@ void azure_answer_begin(struct azure_run *run)
 	base_str_clear(&run->error);
 	run->body_bytes = 0;
 	run->skip = run->answer_left = 0;
+	run->got_before = run->got;
 	blob_list_free(run->list);
 	run->list = NULL;
 	if (req->op == BLOB_LIST) {

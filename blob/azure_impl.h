@@ -117,17 +117,34 @@ struct azure_run {
 	struct blob_list *list;
 
 	/* GET: bytes [offset, end) are wanted, `got` have been given. */
-	uint64_t got, end, skip, answer_left;
+	uint64_t got, got_before, end, skip, answer_left;
 	bool sized; /* `end` and the props are known */
 	bool whole; /* the body is the whole blob: check its MD5 */
 	struct blob_hash *hash;
 };
 
-/* azure_request.c: names and bodies, once.  0, or the result and err. */
+/* The struct that holds this member. */
+#define AZURE_OWNER(ptr, type, member) \
+	((type *)((char *)(ptr)-offsetof(type, member)))
+
+/* azure.c */
+uint32_t azure_random(void); /* for jitter */
+uint32_t azure_stall_ms(const struct azure *azure);
+/* What an attempt says of the store; tells the caller of a change. */
+void azure_note_life(
+	struct azure *azure, enum blob_sign_of_life life, const char *why);
+
+/* azure_run.c: the tasks of a run. */
+void azure_run_start(struct blob_task *task);
+void azure_run_cancel(struct blob_task *task);
+
+/* azure_check.c: names, conditions and bodies, once.  BLOB_OK, or the result
+ * and its err. */
 enum blob_result azure_request_check(struct azure_run *run, int *ret_err);
 /* Can the store hold this name?  0 or -errno of blob_name_encode(). */
 int azure_request_name(const struct azure *azure, const char *path);
-/* Fills the call for an attempt; the prepare() of blob_call. */
+
+/* azure_request.c: fills the call for an attempt; the prepare() of blob_call. */
 int azure_request_build(struct azure_run *run);
 
 /* azure_answer.c */

@@ -220,10 +220,10 @@ static int set_authority(struct blob_creds_read *r)
 		v = "https://login.microsoftonline.com";
 	for (len = strlen(v); len > 0 && v[len - 1] == '/'; len--)
 		;
-	if (strstr(v, "://") == NULL)
-		err = blob_creds_join(r, &t->authority, "https://", 8, v, "");
-	else
-		err = blob_creds_join(r, &t->authority, v, len, "", "");
+	err = blob_creds_join(r, &t->authority, v, len, "", "");
+	if (err == 0 && strstr(v, "://") == NULL)
+		err = blob_creds_join(
+			r, &t->authority, "https://", 8, t->authority, "");
 	if (err == 0 && !is_trusted_url(t->authority))
 		err = blob_creds_fail(r, -EINVAL,
 			"%s: %s must be an https:// URL", blob_creds_origin(r),

@@ -80,8 +80,8 @@ int dir_job_check(struct dir_job *job)
 	return 0;
 }
 
-enum blob_result dir_fail(
-	struct blob_req *req, enum blob_result result, int err, const char *code)
+enum blob_result dir_fail(struct blob_req *req, enum blob_result result,
+	int err, const char *code)
 {
 	req->err = err;
 	snprintf(req->code, sizeof(req->code), "%s", code);
@@ -169,8 +169,8 @@ static char *read_id(struct dir_root *root, size_t *ret_len)
 {
 	char buf[1024];
 	ssize_t n = -1;
-	int fd = dir_open_beneath(root->fd, ".forebay/id",
-		O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	int fd = dir_open_beneath(
+		root->fd, ".forebay/id", O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 
 	if (fd >= 0) {
 		n = read(fd, buf, sizeof(buf));
@@ -219,8 +219,8 @@ static int root_check(struct blob_dir *store)
 		return -errno;
 	base_lock(&store->lock);
 	same = store->root && store->root->dev == st.st_dev &&
-	       store->root->ino == st.st_ino &&
-	       !atomic_load(&store->root->stale);
+		store->root->ino == st.st_ino &&
+		!atomic_load(&store->root->stale);
 	base_unlock(&store->lock);
 	return same ? 0 : root_replace(store);
 }
@@ -237,8 +237,8 @@ static int root_get(struct blob_dir *store, struct dir_root **ret)
 		base_unlock(&store->lock);
 		return 0;
 	}
-	report(store,
-		err == -EACCES ? BLOB_STATE_DENIED : BLOB_STATE_GONE, err);
+	report(store, err == -EACCES ? BLOB_STATE_DENIED : BLOB_STATE_GONE,
+		err);
 	return err == -EACCES ? -EACCES : -ENXIO;
 }
 
@@ -352,8 +352,9 @@ static struct dir_job *next_job(struct blob_dir *store, bool *ret_background)
 		return job;
 	}
 	job = store->background.head;
-	if (!job || (store->threads_nr > 1 && !store->closing &&
-			    store->running_background + 1 >= store->threads_nr))
+	if (!job ||
+		(store->threads_nr > 1 && !store->closing &&
+			store->running_background + 1 >= store->threads_nr))
 		return NULL;
 	queue_remove(&store->background, job);
 	*ret_background = true;
@@ -434,8 +435,8 @@ static struct dir_job *take_stuck(struct blob_dir *store, struct dir_queue *q)
 
 	for (struct dir_job *job = q->head; job; job = job->next) {
 		int64_t since = job->submitted_ns > store->progress_ns
-					? job->submitted_ns
-					: store->progress_ns;
+			? job->submitted_ns
+			: store->progress_ns;
 
 		if (now - since < job->timeout_ns)
 			continue;
@@ -543,7 +544,18 @@ static void dir_close(struct blob_store *base)
 	stop(store, store->threads_nr, true);
 }
 
-static const struct blob_store_ops ops = { dir_submit, dir_cancel, dir_close };
+static int name_check(struct blob_store *base, const char *path)
+{
+	(void)base;
+	return dir_name_own(path) ? -EINVAL : dir_name_check(path);
+}
+
+static const struct blob_store_ops ops = {
+	.submit = dir_submit,
+	.cancel = dir_cancel,
+	.close = dir_close,
+	.name_check = name_check,
+};
 
 static int start(struct blob_dir *store)
 {

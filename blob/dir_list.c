@@ -86,8 +86,8 @@ static bool is_shown(const char *dir, const char *name)
 	return !dir_name_own(path);
 }
 
-static int read_names(
-	DIR *d, const char *dir, const char *only, struct base_str *ret, size_t *nr)
+static int read_names(DIR *d, const char *dir, const char *only,
+	struct base_str *ret, size_t *nr)
 {
 	size_t only_len = only ? strlen(only) : 0;
 	struct dirent *de;
@@ -191,8 +191,7 @@ static void close_top(struct dir_cursor *c)
 static int push(struct dir_root *root, struct dir_cursor *c, const char *dir)
 {
 	struct frame f;
-	int err = frame_init(
-		root, dir, c->frames_nr == 0 ? c->only : NULL, &f);
+	int err = frame_init(root, dir, c->frames_nr == 0 ? c->only : NULL, &f);
 
 	if (err)
 		return err;
@@ -255,7 +254,8 @@ static struct dir_cursor *cursor_take(
 	for (unsigned i = 0; i < DIR_CURSORS_MAX; i++) {
 		struct dir_cursor *c = store->cursors[i];
 
-		if (!c || c->id != id || c->recursive != req->in.list.recursive ||
+		if (!c || c->id != id ||
+			c->recursive != req->in.list.recursive ||
 			strcmp(c->name, req->name) != 0 ||
 			strcmp(c->last, last) != 0 ||
 			!same_text(c->only, req->in.list.only))
@@ -355,8 +355,8 @@ static void entry_add(struct blob_req *req, size_t *cap, char *path,
 
 	if (req->page.entries_nr == *cap) {
 		*cap = *cap ? 2 * *cap : 64;
-		req->page.entries = base_realloc(
-			req->page.entries, *cap * sizeof(*e));
+		req->page.entries =
+			base_realloc(req->page.entries, *cap * sizeof(*e));
 	}
 	e = &req->page.entries[req->page.entries_nr++];
 	memset(e, 0, sizeof(*e));

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,10 +82,10 @@ bool dir_blob_same(const struct dir_blob *a, const struct dir_blob *b)
 	const struct dir_stat *x = &a->st, *y = &b->st;
 
 	return x->dev == y->dev && x->ino == y->ino &&
-	       x->btime_ns == y->btime_ns && x->size == y->size &&
-	       (S_ISDIR(x->mode) || x->mtime_ns == y->mtime_ns) &&
-	       x->mode == y->mode && a->rec.present == b->rec.present &&
-	       a->rec.nonce == b->rec.nonce;
+		x->btime_ns == y->btime_ns && x->size == y->size &&
+		(S_ISDIR(x->mode) || x->mtime_ns == y->mtime_ns) &&
+		x->mode == y->mode && a->rec.present == b->rec.present &&
+		a->rec.nonce == b->rec.nonce;
 }
 
 /* ---- loading ---- */
@@ -137,10 +138,10 @@ static void judge(struct dir_blob *blob)
 
 	if (!S_ISDIR(st->mode))
 		same = same && st->size == was->size &&
-		       st->mtime_ns == was->mtime_ns;
+			st->mtime_ns == was->mtime_ns;
 	blob->rec.content_ok = same;
 	blob->rec.attrs_ok = st->mode == was->mode && st->uid == was->uid &&
-			     st->gid == was->gid;
+		st->gid == was->gid;
 }
 
 static int load_once(
@@ -166,8 +167,8 @@ static int load_once(
 	}
 	err = dir_stat_fd(path_fd, &after);
 	*ret_ok = !err && after.ctime_ns == ret->st.ctime_ns &&
-		  after.mtime_ns == ret->st.mtime_ns &&
-		  after.size == ret->st.size;
+		after.mtime_ns == ret->st.mtime_ns &&
+		after.size == ret->st.size;
 	if (err || !*ret_ok)
 		dir_record_fini(&ret->rec);
 	return err;
@@ -180,8 +181,7 @@ static int64_t too_young_ns(
 	struct timespec ts;
 	int64_t age;
 
-	if (root->fine_stamps || blob->rec.content_ok ||
-		S_ISDIR(blob->st.mode))
+	if (root->fine_stamps || blob->rec.content_ok || S_ISDIR(blob->st.mode))
 		return 0;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	age = ts.tv_sec * 1000000000ll + ts.tv_nsec - blob->st.ctime_ns;
@@ -398,8 +398,8 @@ static void apply_attrs(int path_fd, const struct blob_kv *meta, size_t nr)
 		utimensat(AT_FDCWD, link, ts, 0);
 }
 
-int dir_record_store(
-	struct dir_root *root, int path_fd, struct dir_record *rec, int *ret_sync)
+int dir_record_store(struct dir_root *root, int path_fd, struct dir_record *rec,
+	int *ret_sync)
 {
 	struct base_str s = BASE_STR_INIT;
 	char link[40];

@@ -91,7 +91,7 @@ static int open_walk(int at, const char *path, int flags)
 			part[len] = '\0';
 			fd = openat(dir, part,
 				path[len] ? O_PATH | O_DIRECTORY | O_NOFOLLOW |
-							O_CLOEXEC
+						O_CLOEXEC
 					  : flags | O_NOFOLLOW | O_CLOEXEC);
 			if (fd < 0)
 				fd = -errno;
@@ -110,7 +110,7 @@ int dir_open_beneath(int at, const char *path, int flags)
 	struct open_how how = {
 		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
-			   RESOLVE_NO_MAGICLINKS,
+			RESOLVE_NO_MAGICLINKS,
 	};
 	long fd;
 
@@ -180,14 +180,15 @@ static int make_implicit(struct dir_root *root, const char *path, size_t len)
 	err = dir_tmp_dir(root, &tmp);
 	if (!err)
 		err = dir_tmp_seal(root, &tmp, &rec, NULL, 0);
-	if (!err && renameat2(root->tmp_fd, tmp.name, parent, last,
-			    RENAME_NOREPLACE) < 0)
+	if (!err &&
+		renameat2(root->tmp_fd, tmp.name, parent, last,
+			RENAME_NOREPLACE) < 0)
 		err = errno == EEXIST ? 0 : -errno;
 	/* Not every file system knows the flag. */
 	if (err == -EINVAL)
 		err = mkdirat(parent, last, 0755) < 0 && errno != EEXIST
-			      ? -errno
-			      : 0;
+			? -errno
+			: 0;
 	if (!err && fsync(parent) < 0)
 		err = -errno;
 	dir_tmp_drop(root, &tmp);
@@ -309,8 +310,8 @@ int dir_copy_range(struct dir_job *job, int from, uint64_t from_offset, int to,
 		/* A reflink takes no time, whatever the length; a real copy
 		 * is cut so that a cancel is seen. */
 		size_t piece = len_bytes < 64 * (uint64_t)DIR_PIECE_BYTES
-				       ? (size_t)len_bytes
-				       : 64 * (size_t)DIR_PIECE_BYTES;
+			? (size_t)len_bytes
+			: 64 * (size_t)DIR_PIECE_BYTES;
 		loff_t in = (loff_t)from_offset, out = (loff_t)to_offset;
 		ssize_t n;
 		int err = dir_job_check(job);

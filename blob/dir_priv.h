@@ -79,7 +79,7 @@ struct dir_root {
 	uint64_t dev, ino;
 	bool fine_stamps;
 	_Atomic bool stale; /* open PATH anew */
-	char boot[17]; /* hex, part of stage names */
+	char boot[17];	    /* hex, part of stage names */
 	struct base_mutex sys_lock;
 	/* -1 until opened; under sys_lock, constant once set */
 	int tmp_fd, stage_fd, meta_fd, lock_fd;
@@ -163,8 +163,8 @@ int dir_open_beneath(int at, const char *path, int flags);
 int dir_open_parent(const struct dir_root *root, const char *name, int *ret_fd,
 	const char **ret_last);
 /* The same, making the directories that are missing (durably). */
-int dir_make_parent(
-	struct dir_root *root, const char *name, int *ret_fd, const char **last);
+int dir_make_parent(struct dir_root *root, const char *name, int *ret_fd,
+	const char **last);
 /* The object itself, O_PATH, never following a symlink. */
 int dir_open_object(const struct dir_root *root, const char *name);
 /* A readable descriptor of a regular file or directory opened O_PATH. */
@@ -222,8 +222,8 @@ int dir_blob_props(const struct dir_blob *blob, struct blob_props *ret);
  * effort) and stores the record with it; nonce and `was` are set here.
  * ret_sync: a descriptor to fsync for the record's sake (a side file), or -1.
  */
-int dir_record_store(struct dir_root *root, int path_fd,
-	struct dir_record *rec, int *ret_sync);
+int dir_record_store(struct dir_root *root, int path_fd, struct dir_record *rec,
+	int *ret_sync);
 /* The attributes in a set of metadata keys; kind FILE and nothing else set
  * where they say nothing. */
 void dir_meta_posix(
@@ -263,8 +263,8 @@ struct dir_tmp {
 	char name[24];
 	int fd; /* O_RDWR for a file, O_PATH otherwise; -1: none */
 };
-#define DIR_TMP_INIT                  \
-	{                             \
+#define DIR_TMP_INIT                   \
+	{                              \
 		DIR_SHAPE_FILE, "", -1 \
 	}
 

@@ -39,8 +39,8 @@ void dir_answer(struct blob_req *req, const struct dir_blob *blob)
 	memcpy(req->props.etag, blob->etag, sizeof(req->props.etag));
 	req->props.mtime_ns = blob->st.mtime_ns;
 	req->props.size_bytes = blob->st.size;
-	req->props.type = S_ISDIR(blob->st.mode) ? BLOB_TYPE_DIR
-						 : BLOB_TYPE_BLOCK;
+	req->props.type =
+		S_ISDIR(blob->st.mode) ? BLOB_TYPE_DIR : BLOB_TYPE_BLOCK;
 }
 
 enum blob_result dir_cond_check(struct dir_job *job, bool replaces_only)
@@ -67,7 +67,7 @@ enum blob_result dir_cond_check(struct dir_job *job, bool replaces_only)
 	if (req->cond.if_none_match_any && !blob.rec.implicit)
 		err = -EEXIST;
 	else if (req->cond.if_match &&
-		 strcmp(req->cond.if_match, blob.etag) != 0)
+		strcmp(req->cond.if_match, blob.etag) != 0)
 		err = -ESTALE;
 	dir_blob_fini(&blob);
 	return err ? dir_errno(req, err) : BLOB_OK;
@@ -102,8 +102,8 @@ static int create(struct dir_root *root, struct dir_tmp *tmp, int parent,
 
 /* ---- replace (P3) ---- */
 
-static int load_at(struct dir_root *root, int dir, const char *name,
-	struct dir_blob *ret)
+static int load_at(
+	struct dir_root *root, int dir, const char *name, struct dir_blob *ret)
 {
 	int err, fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
@@ -135,8 +135,7 @@ static int drop_displaced(struct dir_root *root, struct dir_tmp *tmp,
 	dir_blob_fini(&out);
 	if (!same)
 		return -ESTALE;
-	if (S_ISDIR(before->st.mode) &&
-		!is_empty_dir(root->tmp_fd, tmp->name))
+	if (S_ISDIR(before->st.mode) && !is_empty_dir(root->tmp_fd, tmp->name))
 		return errno == EEXIST ? -ENOTEMPTY : -errno;
 	return 0;
 }
@@ -146,8 +145,8 @@ static int exchange(struct dir_root *root, struct dir_tmp *tmp, int parent,
 {
 	int err;
 
-	if (renameat2(root->tmp_fd, tmp->name, parent, last,
-		    RENAME_EXCHANGE) == 0) {
+	if (renameat2(root->tmp_fd, tmp->name, parent, last, RENAME_EXCHANGE) ==
+		0) {
 		err = drop_displaced(root, tmp, before);
 		if (err)
 			renameat2(root->tmp_fd, tmp->name, parent, last,

@@ -94,7 +94,7 @@ static bool moved(int fd, const struct dir_blob *blob)
 	struct dir_stat now;
 
 	return dir_stat_fd(fd, &now) != 0 || now.size != blob->st.size ||
-	       now.mtime_ns != blob->st.mtime_ns;
+		now.mtime_ns != blob->st.mtime_ns;
 }
 
 static int get_bytes(struct dir_job *job, int fd, const struct dir_blob *blob,

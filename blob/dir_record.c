@@ -58,8 +58,9 @@ static uint64_t checksum(const void *buf, size_t len)
 void dir_record_encode(const struct dir_record *rec, struct base_str *ret)
 {
 	base_str_add(ret, "fbd1", 4);
-	add_u32(ret, (rec->implicit ? FLAG_IMPLICIT : 0) |
-			     (rec->has_md5 ? FLAG_MD5 : 0));
+	add_u32(ret,
+		(rec->implicit ? FLAG_IMPLICIT : 0) |
+			(rec->has_md5 ? FLAG_MD5 : 0));
 	add_u64(ret, rec->nonce);
 	add_u64(ret, rec->content);
 	add_u64(ret, rec->was.ino);
@@ -124,8 +125,7 @@ static char *take_text(struct cursor *c)
 	return text;
 }
 
-static void take_list(
-	struct cursor *c, struct blob_kv **ret, size_t *ret_nr)
+static void take_list(struct cursor *c, struct blob_kv **ret, size_t *ret_nr)
 {
 	uint32_t nr = take_u32(c);
 

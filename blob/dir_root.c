@@ -39,7 +39,7 @@ static bool has_fine_stamps(int fd)
 	if (major < 6 || (major == 6 && minor < 13))
 		return false;
 	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC ||
-	       fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+		fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
 }
 
 static void read_boot(char ret[17])
@@ -123,7 +123,7 @@ static bool is_stale(int at, const char *name)
 	clock_gettime(CLOCK_REALTIME, &now);
 	/* ctime: ours to move, while mtime may be a blob's. */
 	return fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       st.st_ctime + DIR_STALE_S < now.tv_sec;
+		st.st_ctime + DIR_STALE_S < now.tv_sec;
 }
 
 /* Removes `name` and, if it is a directory, the files in it. */

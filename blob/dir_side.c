@@ -69,8 +69,9 @@ int dir_side_read(struct dir_root *root, const struct dir_stat *st,
 	return err;
 }
 
-static int write_tmp(struct dir_root *root, const char *tmp, const void *buf,
-	size_t len, int *ret_fd)
+/* A descriptor of the new file, or -errno. */
+static int write_tmp(
+	struct dir_root *root, const char *tmp, const void *buf, size_t len)
 {
 	int err;
 	int fd = openat(root->tmp_fd, tmp,
@@ -84,8 +85,7 @@ static int write_tmp(struct dir_root *root, const char *tmp, const void *buf,
 		unlinkat(root->tmp_fd, tmp, 0);
 		return err;
 	}
-	*ret_fd = fd;
-	return 0;
+	return fd;
 }
 
 static int sync_dir_of(int meta, const char *dir)
@@ -106,13 +106,13 @@ int dir_side_write(struct dir_root *root, const struct dir_stat *st,
 	const char *suffix, const void *buf, size_t len, int *ret_sync)
 {
 	char name[64], dir[3], tmp[24];
-	int err, fd;
+	int fd, err = 0;
 
 	side_name(st, suffix, name, dir);
 	snprintf(tmp, sizeof(tmp), "m%016" PRIx64, dir_random());
-	err = write_tmp(root, tmp, buf, len, &fd);
-	if (err)
-		return err;
+	fd = write_tmp(root, tmp, buf, len);
+	if (fd < 0)
+		return fd;
 	if (mkdirat(root->meta_fd, dir, 0700) < 0 && errno != EEXIST)
 		err = -errno;
 	if (!err && !ret_sync && fsync(fd) < 0)

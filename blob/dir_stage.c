@@ -70,8 +70,7 @@ static int block_into_place(struct dir_job *job, struct dir_tmp *tmp)
 	snprintf(path, sizeof(path), "%s/%s", stage, id);
 	/* ENOENT: somebody commits and drops the directory meanwhile. */
 	for (unsigned i = 0; i < DIR_RETRY_MAX; i++) {
-		if (mkdirat(root->stage_fd, stage, 0700) < 0 &&
-			errno != EEXIST)
+		if (mkdirat(root->stage_fd, stage, 0700) < 0 && errno != EEXIST)
 			return -errno;
 		if (renameat(root->tmp_fd, tmp->name, root->stage_fd, path) ==
 			0) {
@@ -160,8 +159,7 @@ enum blob_result dir_op_put_block_url(struct dir_job *job)
 		return dir_fail(req, BLOB_BAD_RANGE, -ERANGE, "InvalidRange");
 	result = err ? dir_errno(req, err) : BLOB_OK;
 	if (err == -ESTALE)
-		snprintf(req->code, sizeof(req->code),
-			"SourceConditionNotMet");
+		snprintf(req->code, sizeof(req->code), "SourceConditionNotMet");
 	return result;
 }
 
@@ -218,8 +216,8 @@ static void base_close(struct base *base)
 
 /* Where block `id` is in the base.  Most lists keep their order, so the
  * search starts where the last one ended. */
-static bool base_find(const struct base *base, const uint8_t *id,
-	size_t *hint, uint64_t *ret_offset, uint64_t *ret_size)
+static bool base_find(const struct base *base, const uint8_t *id, size_t *hint,
+	uint64_t *ret_offset, uint64_t *ret_size)
 {
 	for (size_t i = 0; i < base->nr; i++) {
 		size_t at = (*hint + i) % base->nr;
@@ -278,7 +276,7 @@ static int assemble(struct dir_job *job, const struct base *base, int stage,
 	const struct blob_block *want = job->req->in.commit.blocks;
 	size_t nr = job->req->in.commit.blocks_nr, hint = 0;
 	struct run run = { 0, 0, 0 };
-	uint64_t at = 0, from, size;
+	uint64_t at = 0, from = 0, size = 0;
 	int err = 0;
 
 	for (size_t i = 0; i < nr && !err; i++) {
@@ -301,8 +299,7 @@ static int assemble(struct dir_job *job, const struct base *base, int stage,
 		} else {
 			err = run_flush(job, base, out, &run);
 			if (!err)
-				err = dir_copy_range(
-					job, fd, 0, out, at, size);
+				err = dir_copy_range(job, fd, 0, out, at, size);
 			close(fd);
 		}
 		memcpy(list[i].id, want[i].id, BLOB_BLOCK_ID_BYTES);

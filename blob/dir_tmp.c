@@ -90,11 +90,10 @@ int dir_tmp_shape(struct dir_root *root, struct dir_tmp *tmp,
 	int err;
 
 	dir_meta_posix(meta, meta_nr, &posix);
-	if (posix.kind == BLOB_KIND_SYMLINK &&
-		read_as_target(tmp->fd, target))
+	if (posix.kind == BLOB_KIND_SYMLINK && read_as_target(tmp->fd, target))
 		err = dir_tmp_symlink(root, target, &other);
 	else if (posix.kind == BLOB_KIND_DIR && fstat(tmp->fd, &st) == 0 &&
-		 st.st_size == 0)
+		st.st_size == 0)
 		err = dir_tmp_dir(root, &other);
 	else
 		return 0;

@@ -99,15 +99,14 @@ static bool same_kind(const struct dir_blob *blob, const struct blob_req *req)
 	dir_meta_posix(req->meta, req->meta_nr, &posix);
 	if (S_ISDIR(blob->st.mode))
 		return posix.kind == BLOB_KIND_DIR ||
-		       posix.kind == BLOB_KIND_FILE;
+			posix.kind == BLOB_KIND_FILE;
 	if (S_ISLNK(blob->st.mode))
 		return posix.kind == BLOB_KIND_SYMLINK ||
-		       posix.kind == BLOB_KIND_FILE;
+			posix.kind == BLOB_KIND_FILE;
 	return posix.kind != BLOB_KIND_DIR || blob->st.size > 0;
 }
 
-static int change_locked(
-	struct dir_job *job, int fd, bool adopt, int *ret_sync)
+static int change_locked(struct dir_job *job, int fd, bool adopt, int *ret_sync)
 {
 	struct blob_req *req = job->req;
 	struct dir_record rec = { 0 };
@@ -177,7 +176,7 @@ static bool still_named(struct dir_root *root, const char *name, int fd)
 	if (again < 0)
 		return false;
 	same = dir_stat_fd(fd, &a) == 0 && dir_stat_fd(again, &b) == 0 &&
-	       a.dev == b.dev && a.ino == b.ino;
+		a.dev == b.dev && a.ino == b.ino;
 	close(again);
 	return same;
 }
@@ -337,8 +336,8 @@ static int copy_object(struct dir_job *job, int path_fd,
 
 /* Metadata of the request, or the source's where it gives none; headers, MD5
  * and block list go along. */
-static int seal_copy(struct dir_job *job, const struct dir_blob *source,
-	struct dir_tmp *tmp)
+static int seal_copy(
+	struct dir_job *job, const struct dir_blob *source, struct dir_tmp *tmp)
 {
 	struct blob_req *req = job->req;
 	struct blob_props props = { 0 };
@@ -351,6 +350,7 @@ static int seal_copy(struct dir_job *job, const struct dir_blob *source,
 		return err;
 	dir_blob_props(source, &props);
 	if (rec.meta_nr == 0) {
+		blob_kv_free(rec.meta, 0);
 		rec.meta = props.meta;
 		rec.meta_nr = props.meta_nr;
 		props.meta = NULL;
@@ -376,8 +376,7 @@ static enum blob_result source_failed(struct blob_req *req, int err)
 	enum blob_result result = dir_errno(req, err);
 
 	if (err == -ESTALE)
-		snprintf(req->code, sizeof(req->code),
-			"SourceConditionNotMet");
+		snprintf(req->code, sizeof(req->code), "SourceConditionNotMet");
 	return result;
 }
 

@@ -9,19 +9,17 @@
  * parents that is 250 bytes, 334 characters of the 512 allowed.
  */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/base64.h"
 #include "base/str.h"
+#include "blob/meta_time.h"
 #include "blob/store.h"
 
-#define NS_PER_S 1000000000LL
 /* statx's mask of what a reader may apply: MODE, UID, GID, ATIME, MTIME,
  * CTIME.  Without one AzCopy applies everything, missing keys as zero. */
 #define MASK_MODE 0x02
@@ -81,25 +79,6 @@ static bool is_true(const struct blob_props *props, const char *key)
 	return v != NULL && strcmp(v, "true") == 0;
 }
 
-/* Digits and nothing else, up to max. */
-static bool parse_number(
-	const char *text, unsigned base, uint64_t max, uint64_t *ret)
-{
-	uint64_t n = 0;
-
-	if (text == NULL || *text == '\0')
-		return false;
-	for (; *text != '\0'; text++) {
-		unsigned digit = (unsigned)(uint8_t)*text - '0';
-
-		if (digit >= base || n > (max - digit) / base)
-			return false;
-		n = n * base + digit;
-	}
-	*ret = n;
-	return true;
-}
-
 /* "rwxr-s--T", nine characters; a tenth may be the '+' of an ACL. */
 static bool parse_symbolic(const char *text, uint32_t *ret_mode)
 {
@@ -143,7 +122,7 @@ static bool parse_permissions(
 	if (parse_symbolic(v, ret_mode))
 		return true;
 	octal = octal || (v[0] == '0' && v[1] != '\0'); /* AzCopy's own rule */
-	if (!parse_number(v, octal ? 8 : 10, UINT32_MAX, &n))
+	if (!blob_meta_parse_number(v, octal ? 8 : 10, UINT32_MAX, &n))
 		return false;
 	*ret_mode = n & 07777;
 	if (!octal && n > 07777)
@@ -185,133 +164,12 @@ static bool parse_id(const struct blob_props *props, const char *key,
 {
 	uint64_t n;
 
-	if (!parse_number(find(props, key), 10, UINT32_MAX - 1, &n) &&
-		!parse_number(find(props, older_key), 10, UINT32_MAX - 1, &n))
+	if (!blob_meta_parse_number(find(props, key), 10, UINT32_MAX - 1, &n) &&
+		!blob_meta_parse_number(
+			find(props, older_key), 10, UINT32_MAX - 1, &n))
 		return false;
 	*ret = (uint32_t)n;
 	return true;
-}
-
-/* A fixed number of digits at *text, which moves on. */
-static bool take_digits(const char **text, unsigned nr, int *ret)
-{
-	int n = 0;
-
-	for (; nr > 0; nr--, (*text)++) {
-		if (**text < '0' || **text > '9')
-			return false;
-		n = n * 10 + (**text - '0');
-	}
-	*ret = n;
-	return true;
-}
-
-static bool take_char(const char **text, char c)
-{
-	if (**text != c)
-		return false;
-	(*text)++;
-	return true;
-}
-
-/* "2006-01-02", one of `middle`, "15:04:05". */
-static bool take_date(const char **text, const char *middle, int64_t *ret_s)
-{
-	static const int days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30,
-		31 };
-	struct tm tm = { 0 };
-
-	if (!take_digits(text, 4, &tm.tm_year) || !take_char(text, '-') ||
-		!take_digits(text, 2, &tm.tm_mon) || !take_char(text, '-') ||
-		!take_digits(text, 2, &tm.tm_mday))
-		return false;
-	if (**text == '\0' || strchr(middle, **text) == NULL)
-		return false;
-	(*text)++;
-	if (!take_digits(text, 2, &tm.tm_hour) || !take_char(text, ':') ||
-		!take_digits(text, 2, &tm.tm_min) || !take_char(text, ':') ||
-		!take_digits(text, 2, &tm.tm_sec))
-		return false;
-	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
-		tm.tm_mday > days[tm.tm_mon - 1] || tm.tm_hour > 23 ||
-		tm.tm_min > 59 || tm.tm_sec > 60)
-		return false;
-	tm.tm_year -= 1900;
-	tm.tm_mon -= 1;
-	*ret_s = timegm(&tm);
-	return true;
-}
-
-/* "+07:00" (colon) or "+0700". */
-static bool take_zone(const char **text, bool colon, int64_t *ret_s)
-{
-	int sign = **text == '-' ? -1 : 1, hours, minutes;
-
-	if (!take_char(text, '+') && !take_char(text, '-'))
-		return false;
-	if (!take_digits(text, 2, &hours) || (colon && !take_char(text, ':')) ||
-		!take_digits(text, 2, &minutes) || hours > 23 || minutes > 59)
-		return false;
-	*ret_s = sign * (hours * 3600 + minutes * 60);
-	return true;
-}
-
-/* ".123456789": up to nine digits count. */
-static bool take_fraction(const char **text, int64_t *ret_ns)
-{
-	int64_t unit = NS_PER_S;
-
-	*ret_ns = 0;
-	if (!take_char(text, '.'))
-		return true;
-	if (**text < '0' || **text > '9')
-		return false;
-	for (; **text >= '0' && **text <= '9'; (*text)++) {
-		unit /= 10;
-		*ret_ns += (**text - '0') * unit;
-	}
-	return true;
-}
-
-static bool to_ns(int64_t s, int64_t ns, int64_t *ret)
-{
-	return !__builtin_mul_overflow(s, NS_PER_S, &s) &&
-		!__builtin_add_overflow(s, ns, ret);
-}
-
-/* rclone's `mtime`. */
-static bool parse_rfc3339(const char *text, int64_t *ret_ns)
-{
-	int64_t s, ns, zone = 0;
-
-	if (text == NULL || !take_date(&text, "Tt", &s) ||
-		!take_fraction(&text, &ns))
-		return false;
-	if (!take_char(&text, 'Z') && !take_char(&text, 'z') &&
-		!take_zone(&text, true, &zone))
-		return false;
-	return *text == '\0' && to_ns(s - zone, ns, ret_ns);
-}
-
-/* `modtime`: AzCopy's nanoseconds, or AMLFS's "2006-01-02 15:04:05 -0700". */
-static bool parse_modtime(const char *text, int64_t *ret_ns)
-{
-	int64_t s, zone;
-	uint64_t n;
-
-	if (text == NULL)
-		return false;
-	if (parse_number(text, 10, INT64_MAX, &n)) {
-		*ret_ns = (int64_t)n;
-		return true;
-	}
-	if (text[0] == '-' && parse_number(text + 1, 10, INT64_MAX, &n)) {
-		*ret_ns = -(int64_t)n;
-		return true;
-	}
-	return take_date(&text, " ", &s) && take_char(&text, ' ') &&
-		take_zone(&text, false, &zone) && *text == '\0' &&
-		to_ns(s - zone, 0, ret_ns);
 }
 
 static uint64_t get_be64(const uint8_t *p)
@@ -377,12 +235,13 @@ void blob_meta_decode(const struct blob_entry *entry, struct blob_posix *ret,
 	ret->kind = find_kind(entry, type);
 	ret->has_uid = parse_id(props, "owner", "posix_owner", &ret->uid);
 	ret->has_gid = parse_id(props, "group", "posix_group", &ret->gid);
-	ret->has_rdev = parse_number(
+	ret->has_rdev = blob_meta_parse_number(
 		find(props, "posix_rdev"), 10, UINT64_MAX, &ret->rdev);
 	/* We write both times equal; if they differ, rclone has edited in
 	 * place, which changes `mtime` alone. */
-	if (!parse_rfc3339(find(props, "mtime"), &ret->mtime_ns) &&
-		!parse_modtime(find(props, "modtime"), &ret->mtime_ns))
+	if (!blob_meta_parse_mtime(find(props, "mtime"), &ret->mtime_ns) &&
+		!blob_meta_parse_modtime(
+			find(props, "modtime"), &ret->mtime_ns))
 		ret->mtime_ns = props->mtime_ns;
 	parse_mark(find(props, "forebay"), ret_mark);
 }
@@ -414,10 +273,7 @@ static void add_number(struct list *l, const char *key, uint64_t n)
 
 static void add_times(struct list *l, int64_t mtime_ns)
 {
-	int64_t s = mtime_ns / NS_PER_S, ns = mtime_ns % NS_PER_S;
-	char date[48], text[64];
-	struct tm tm;
-	time_t t;
+	char text[BLOB_META_MTIME_BYTES];
 
 	snprintf(text, sizeof(text), "%lld", (long long)mtime_ns);
 	add(l, "modtime", text);
@@ -425,14 +281,7 @@ static void add_times(struct list *l, int64_t mtime_ns)
 	 * is each host's own: the time of the content stands for both. */
 	add(l, "posix_atime", text);
 	add(l, "posix_ctime", text);
-	if (ns < 0) {
-		ns += NS_PER_S;
-		s--;
-	}
-	t = s;
-	gmtime_r(&t, &tm);
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(text, sizeof(text), "%s.%09lldZ", date, (long long)ns);
+	blob_meta_print_mtime(mtime_ns, text);
 	add(l, "mtime", text);
 }
 

@@ -87,8 +87,7 @@ static int copy_data(int from, int to, off_t size)
 	return err;
 }
 
-static int clone(
-	struct cache *cache, int from, int to, uint64_t copy_max)
+static int copy_file(struct cache *cache, int from, int to, uint64_t copy_max)
 {
 	struct stat st;
 
@@ -118,7 +117,7 @@ int cache_data_clone(struct cache *cache, uint64_t ino, uint64_t from_serial,
 		close(from);
 		return to;
 	}
-	err = clone(cache, from, to, copy_max);
+	err = copy_file(cache, from, to, copy_max);
 	close(from);
 	close(to);
 	if (err != 0)

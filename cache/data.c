@@ -47,8 +47,8 @@ static uint64_t spread(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-static void place_of(struct cache *cache, uint64_t ino, uint64_t serial,
-	struct place *ret)
+static void place_of(
+	struct cache *cache, uint64_t ino, uint64_t serial, struct place *ret)
 {
 	struct cache_data_state *d = cache->data;
 	uint64_t hash = spread(ino);
@@ -172,7 +172,8 @@ int cache_data_sync_all(struct cache *cache)
 	int err = 0;
 
 	for (size_t i = 0; i < slots; i++)
-		made[i] = atomic_load(&d->dirs[i / CACHE_HH_NR].made[i % CACHE_HH_NR]);
+		made[i] = atomic_load(
+			&d->dirs[i / CACHE_HH_NR].made[i % CACHE_HH_NR]);
 	for (size_t i = 0; i < d->dirs_nr && err == 0; i++)
 		if (!d->dirs[i].same_fs && syncfs(d->dirs[i].fd) != 0) {
 			err = -errno;
@@ -180,7 +181,8 @@ int cache_data_sync_all(struct cache *cache)
 				strerror(-err));
 		}
 	for (size_t i = 0; i < slots && err == 0; i++)
-		raise_synced(&d->dirs[i / CACHE_HH_NR].synced[i % CACHE_HH_NR], made[i]);
+		raise_synced(&d->dirs[i / CACHE_HH_NR].synced[i % CACHE_HH_NR],
+			made[i]);
 	free(made);
 	return err;
 }
@@ -207,8 +209,8 @@ int cache_data_probe_fd(int fd, bool writers_only)
 	return err;
 }
 
-int cache_data_probe(struct cache *cache, uint64_t ino, uint64_t serial,
-	bool writers_only)
+int cache_data_probe(
+	struct cache *cache, uint64_t ino, uint64_t serial, bool writers_only)
 {
 	int fd, err;
 

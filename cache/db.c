@@ -56,10 +56,19 @@ int cache_db_errno(sqlite3 *db, int code, const char *what)
 	default:
 		err = -EIO;
 	}
-	log_error("index: %s: %s (%d%s%s)", what,
-		db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(code), code,
-		os != 0 ? ", " : "", os != 0 ? strerrordesc_np(os) : "");
+	if (what != NULL)
+		log_error("index: %s: %s (%d%s%s)", what,
+			db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(code),
+			code, os != 0 ? ", " : "",
+			os != 0 ? strerrordesc_np(os) : "");
 	return err;
+}
+
+/* While it is being opened, the opener says why it failed, in one line. */
+static int errno_of(
+	struct cache *cache, sqlite3 *db, int code, const char *what)
+{
+	return cache_db_errno(db, code, cache->opening ? NULL : what);
 }
 
 /* ---- connections ---- */
@@ -115,7 +124,7 @@ int cache_conn_open(struct cache *cache, bool writer, struct cache_conn **ret)
 	if (code == SQLITE_OK)
 		code = configure(conn, writer);
 	if (code != SQLITE_OK) {
-		err = cache_db_errno(conn->db, code, path.data);
+		err = errno_of(cache, conn->db, code, path.data);
 		sqlite3_close(conn->db);
 		free(conn);
 	} else {
@@ -165,7 +174,7 @@ static int prepare(struct cache_txn *txn, const char *sql, sqlite3_stmt **ret)
 
 	if (code == SQLITE_OK)
 		return 0;
-	return cache_db_errno(txn->db, code, sql);
+	return errno_of(txn->cache, txn->db, code, sql);
 }
 
 static void fail(struct cache_query *q, int err)
@@ -174,6 +183,9 @@ static void fail(struct cache_query *q, int err)
 		q->err = err;
 	if (q->txn->err == 0 && err != -EEXIST)
 		q->txn->err = err;
+	/* This transaction is lost; the next one finds room. */
+	if (err == -ENOSPC && q->txn->cache->space != NULL)
+		cache_ballast_release(q->txn->cache);
 }
 
 void cache_db_begin(
@@ -204,7 +216,9 @@ void cache_db_begin(
 static void check_bind(struct cache_query *q, int code)
 {
 	if (code != SQLITE_OK)
-		fail(q, cache_db_errno(q->txn->db, code, sqlite3_sql(q->stmt)));
+		fail(q,
+			errno_of(q->txn->cache, q->txn->db, code,
+				sqlite3_sql(q->stmt)));
 }
 
 void cache_db_bind_i64(struct cache_query *q, int64_t value)
@@ -245,7 +259,9 @@ int cache_db_step(struct cache_query *q)
 		return 1;
 	if (code == SQLITE_DONE)
 		return 0;
-	fail(q, cache_db_errno(q->txn->db, code, sqlite3_sql(q->stmt)));
+	fail(q,
+		errno_of(
+			q->txn->cache, q->txn->db, code, sqlite3_sql(q->stmt)));
 	return q->err;
 }
 

@@ -106,6 +106,7 @@ struct cache {
 	size_t dirs_nr;
 	char *store;
 	struct cache_id host;
+	bool opening;		   /* errors go to the opener, not to the log */
 	uint64_t boot_nr;	   /* counts boots; rows with times carry it */
 	uint64_t durable_flush_nr; /* meta flush_nr as found by open */
 
@@ -221,7 +222,7 @@ int cache_db_one(struct cache_query *q);
 /* Rows that the last INSERT, UPDATE or DELETE changed. */
 int64_t cache_db_changes(struct cache_txn *txn);
 
-/* SQLite's code as -errno, logged. */
+/* SQLite's code as -errno, logged unless `what` is NULL. */
 int cache_db_errno(sqlite3 *db, int code, const char *what);
 
 /* The next number of a counter. */

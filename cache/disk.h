@@ -66,8 +66,6 @@ int cache_data_probe_fd(int fd, bool writers_only);
 /* How long an answer of statvfs is trusted; in between our own reservations
  * are counted against it. */
 #define CACHE_STATVFS_NS 1000000000
-/* Longest time that a pass which found nothing keeps the next one away. */
-#define CACHE_FRUITLESS_NS 1000000000
 
 struct cache_space_fs {
 	int fd; /* a data directory's, not ours */
@@ -76,7 +74,7 @@ struct cache_space_fs {
 
 struct cache_space_state {
 	struct cache *cache;
-	uint64_t limit, reserve, dirty_limit; /* resolved */
+	uint64_t limit, dirty_limit; /* resolved */
 	struct cache_bg *bg;
 	_Atomic bool started;
 	_Atomic int64_t used; /* as cache->totals.local_bytes */
@@ -90,13 +88,16 @@ struct cache_space_state {
 	uint64_t inflight;   /* reserved, not yet accounted */
 	uint64_t wanted;     /* of those who wait in reserve */
 	bool passing;
-	uint64_t pass_nr;     /* passes that have ended */
-	bool exhausted;	      /* the last one found nothing more */
-	int64_t fruitless_ns; /* until then another would not either */
-	int64_t pass_start_ns;
+	uint64_t pass_nr;      /* passes that have ended */
+	bool exhausted;	       /* the last one found nothing more */
+	uint64_t leader_wants; /* bytes that the one who runs it needs */
 
-	int ballast_fd;		  /* the directory; -1: none is kept */
-	_Atomic uint64_t ballast; /* bytes there now */
+	_Atomic int64_t pause_ns; /* the background rests until then */
+	/* The pass that runs has these: evict.c. */
+	bool swept;
+	_Atomic int64_t parked_ns; /* not all of PARKED before then */
+	_Atomic uint64_t ballast, ballast_want; /* bytes there now; in full */
+	_Atomic bool ballast_released;
 
 	struct cache_use *use;
 };
@@ -106,8 +107,8 @@ enum cache_pass_goal {
 	CACHE_PASS_FIT,
 	CACHE_PASS_LOW,
 };
-/* Has the pass reached it? */
-bool cache_space_reached(struct cache *cache, enum cache_pass_goal goal);
+/* Bytes that must still go for it; 0: reached. */
+uint64_t cache_space_missing(struct cache *cache, enum cache_pass_goal goal);
 /* Would that many bytes still leave the file systems their reserve? */
 bool cache_space_has_free(struct cache *cache, uint64_t bytes);
 
@@ -121,9 +122,10 @@ int cache_evict_pass(
 /* ---- the order of eviction (use.c) ---- */
 
 enum cache_queue {
-	CACHE_GHOST, /* evicted; remembered for a while */
-	CACHE_SMALL, /* first use */
-	CACHE_MAIN,  /* used again */
+	CACHE_GHOST,  /* evicted; remembered for a while */
+	CACHE_SMALL,  /* first use */
+	CACHE_MAIN,   /* used again */
+	CACHE_PARKED, /* dirty or pinned when its turn came */
 	CACHE_QUEUES,
 };
 
@@ -136,6 +138,8 @@ struct cache_candidate {
 #define CACHE_EVICT_BATCH 64
 
 struct cache_use *cache_use_new(struct cache *cache);
+/* Nothing runs in the background any more. */
+void cache_use_stop(struct cache_use *use);
 void cache_use_free(struct cache_use *use);
 /* Loads the ends of the queues; before the first use of the others. */
 int cache_use_load(struct cache_use *use, struct cache_txn *txn);

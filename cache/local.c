@@ -242,6 +242,8 @@ static int after_add(struct cache_txn *txn, uint64_t ino,
 	data = whole ? CACHE_WHOLE : CACHE_PART;
 	if (data != was->data || now_nr != was->flush_nr)
 		err = set_local(txn, ino, data, now_nr);
+	if (err == 0 && was->data == CACHE_NONE)
+		cache_use_enter(txn->cache, ino);
 	if (err == 0 && whole && !mixed)
 		err = del_rows(txn, ino, 0, INT64_MAX);
 	if (err == 0 && ret_data != NULL)
@@ -351,7 +353,8 @@ int cache_data_release(struct cache_txn *txn, uint64_t ino, uint64_t serial,
 	cache_db_begin(&q, txn,
 		"UPDATE owed SET local_bytes = "
 		"space_delta(local_bytes, local_bytes + ?3) WHERE seq = "
-		"(SELECT seq FROM owed WHERE ino = ?1 AND serial = ?2 LIMIT 1)");
+		"(SELECT seq FROM owed WHERE ino = ?1 AND serial = ?2 AND "
+		"attrs_only = 0 LIMIT 1)");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, serial);
 	cache_db_bind_u64(&q, local_bytes);
@@ -427,6 +430,7 @@ int cache_data_renew(struct cache_txn *txn, struct cache_inode *inode)
 	inode->size_bytes = 0;
 	inode->data = CACHE_WHOLE;
 	inode->stored = false;
+	cache_use_enter(txn->cache, inode->ino);
 	return cache_inode_put(txn, inode);
 }
 

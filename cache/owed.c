@@ -24,7 +24,7 @@ void cache_owed_fini(struct cache_owed *row)
 
 void cache_owed_read(struct cache_query *q, struct cache_owed *ret)
 {
-	uint64_t boot_now = q->txn->cache->boot_nr;
+	bool before;
 
 	memset(ret, 0, sizeof(*ret));
 	ret->seq = cache_db_u64(q);
@@ -48,13 +48,13 @@ void cache_owed_read(struct cache_query *q, struct cache_owed *ret)
 	ret->attrs.mtime_ns = cache_db_i64(q);
 	ret->displaced = cache_db_u64(q);
 	ret->entered_ns = cache_db_i64(q);
-	if (cache_db_u64(q) != boot_now)
+	before = cache_db_u64(q) != q->txn->cache->boot_nr;
+	if (before)
 		ret->entered_ns = -1;
 	ret->tries = (uint32_t)cache_db_i64(q);
 	ret->error = cache_db_take_text(q);
 	ret->refused_ns = cache_db_i64(q);
-	if (ret->entered_ns < 0 && ret->refused_ns != 0 &&
-		ret->refused_ns > base_boot_ns(q->txn->cache->env))
+	if (before && ret->refused_ns != 0)
 		ret->refused_ns = -1;
 }
 
@@ -165,7 +165,7 @@ static void count(struct cache_txn *txn, const struct brief *b, int sign)
 
 struct needs {
 	uint64_t serial; /* the inode's, 0 if it is gone */
-	bool data, inode, held;
+	bool inode, held;
 };
 
 static int get_needs(
@@ -176,15 +176,12 @@ static int get_needs(
 
 	cache_db_begin(&q, txn,
 		"SELECT coalesce((SELECT serial FROM inode WHERE ino = ?1), 0),"
-		" EXISTS(SELECT 1 FROM owed WHERE ino = ?1 AND serial = ?2),"
 		" EXISTS(SELECT 1 FROM owed WHERE ino = ?1),"
 		" EXISTS(SELECT 1 FROM held WHERE ino = ?1)");
 	cache_db_bind_u64(&q, b->ino);
-	cache_db_bind_u64(&q, b->serial);
 	err = cache_db_one(&q);
 	if (err == 0) {
 		ret->serial = cache_db_u64(&q);
-		ret->data = cache_db_i64(&q) != 0;
 		ret->inode = cache_db_i64(&q) != 0;
 		ret->held = cache_db_i64(&q) != 0;
 	}
@@ -194,7 +191,7 @@ static int get_needs(
 /* A row has stopped naming (b->ino, b->serial). */
 static int let_go(struct cache_txn *txn, const struct brief *b)
 {
-	struct needs needs;
+	struct needs needs = { 0 };
 	int err;
 
 	if (b->ino == 0)

@@ -1,5 +1,5 @@
 /*
- * Private to cache/: rows of the journal, for owed.c and line.c.
+ * Private to cache/: rows of the journal, for owed.c, line.c and prefix.c.
  *
  * Threads, ownership, errors: as db.h.
  */
@@ -17,5 +17,9 @@ void cache_owed_read(struct cache_query *q, struct cache_owed *ret);
 int cache_owed_read_one(struct cache_query *q, struct cache_owed *ret);
 /* Calls `each` with the rows of a query and ends it. */
 int cache_owed_read_each(struct cache_query *q, cache_owed_fn each, void *arg);
+/* Is a directory rename with seq <= upto pending in this subtree ("" all), or
+ * does it cover it? */
+int cache_owed_prefix_touches(
+	struct cache_txn *txn, const char *path, uint64_t upto_seq, bool *ret);
 
 #endif

@@ -49,8 +49,8 @@ static const char *refused_fs(const struct statfs *fs)
 	}
 }
 
-static int refuse(char *why, size_t why_bytes, const char *dir, int err,
-	const char *what)
+static int refuse(
+	char *why, size_t why_bytes, const char *dir, int err, const char *what)
 {
 	snprintf(why, why_bytes, "cache directory %s: %s", dir, what);
 	return err;
@@ -73,7 +73,8 @@ static int check_fs(int fd, const char *dir, char *why, size_t why_bytes)
 	}
 	if ((unsigned long)fs.f_type == 0x01021994)
 		log_warn("cache: %s is in memory (tmpfs): what the store does "
-			 "not have yet is lost when this host stops", dir);
+			 "not have yet is lost when this host stops",
+			dir);
 	return 0;
 }
 
@@ -86,8 +87,7 @@ static int make_dir(int at, const char *name, unsigned *made)
 		(*made)++;
 	else if (errno != EEXIST)
 		return -errno;
-	fd = openat(at, name,
-		O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -231,7 +231,8 @@ int cache_data_prepare(struct cache *cache, char *why, size_t why_bytes)
 	mark_same_fs(d);
 	if (!d->leases)
 		log_warn("cache: %s: its file system has no leases: files are "
-			 "served by the daemon", cache->dirs[0]);
+			 "served by the daemon",
+			cache->dirs[0]);
 	return 0;
 }
 

@@ -61,7 +61,8 @@ static const char version_1[] =
 	"	uid INTEGER, gid INTEGER, rdev INTEGER, mtime_ns INTEGER,"
 	"	\"foreign\" BLOB, known_seq INTEGER) WITHOUT ROWID;"
 	"CREATE INDEX remote_content ON remote(content) WHERE content IS NOT NULL;"
-	"CREATE TABLE owed(seq INTEGER PRIMARY KEY, epoch INTEGER, name BLOB,"
+	"CREATE TABLE owed(seq INTEGER PRIMARY KEY, epoch INTEGER,"
+	"	name BLOB NOT NULL,"
 	"	kind INTEGER, state INTEGER, grp INTEGER, attrs_only INTEGER,"
 	"	quiet INTEGER, change INTEGER, ino INTEGER, serial INTEGER,"
 	"	size INTEGER, gen INTEGER, content BLOB, mode INTEGER, uid INTEGER,"
@@ -73,7 +74,8 @@ static const char version_1[] =
 	"CREATE INDEX owed_ino ON owed(ino, serial);"
 	"CREATE INDEX owed_group ON owed(epoch) WHERE grp = 1 AND state <> 2;"
 	"CREATE TABLE owed_prefix(seq INTEGER PRIMARY KEY, epoch INTEGER,"
-	"	old_dir BLOB, new_dir BLOB, deleting INTEGER, cursor BLOB);"
+	"	old_dir BLOB NOT NULL, new_dir BLOB NOT NULL, deleting INTEGER,"
+	"	cursor BLOB);"
 	"CREATE TABLE sent(number INTEGER PRIMARY KEY, host BLOB, name BLOB,"
 	"	op INTEGER, base_etag BLOB, content BLOB, owed_seq INTEGER,"
 	"	sent_ns INTEGER, boot INTEGER, settled INTEGER);"
@@ -138,7 +140,7 @@ static int explain(struct cache *cache, int code, char *why, size_t why_bytes)
 {
 	const char *dir = cache->dirs[0];
 	int primary = code & 0xff;
-	int err = cache_db_errno(cache->write_conn->db, code, dir);
+	int err = cache_db_errno(cache->write_conn->db, code, NULL);
 
 	if (primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB)
 		snprintf(why, why_bytes,

@@ -117,7 +117,6 @@ static uint64_t low_mark(const struct cache_space_state *s)
  * between.  Nobody else runs one. */
 static void run_pass(struct cache_space_state *s, enum cache_pass_goal goal)
 {
-	int64_t start_ns = base_boot_ns(s->cache->env), end_ns;
 	bool exhausted = true;
 	int err;
 
@@ -130,42 +129,57 @@ static void run_pass(struct cache_space_state *s, enum cache_pass_goal goal)
 	s->pass_nr++;
 	s->exhausted = exhausted || err != 0;
 	ask_fs(s);
-	if (s->exhausted) {
-		/* The longer it took, the longer it is not done again. */
-		end_ns = base_boot_ns(s->cache->env);
-		s->fruitless_ns = 4 * (end_ns - start_ns);
-		if (s->fruitless_ns > CACHE_FRUITLESS_NS)
-			s->fruitless_ns = CACHE_FRUITLESS_NS;
-		s->fruitless_ns += end_ns;
-		atomic_store(&s->pause_ns, end_ns + PAUSE_NS);
-	}
+	if (s->exhausted)
+		atomic_store(
+			&s->pause_ns, base_boot_ns(s->cache->env) + PAUSE_NS);
 	pthread_cond_broadcast(&s->changed);
 }
 
 /* ---- room ---- */
 
-bool cache_space_reached(struct cache *cache, enum cache_pass_goal goal)
+static uint64_t excess(uint64_t have, uint64_t most)
+{
+	return have > most ? have - most : 0;
+}
+
+/* What must go so that `bytes` more fit, with at most `mark` in use. */
+static uint64_t missing(
+	struct cache_space_state *s, uint64_t bytes, uint64_t mark)
+{
+	uint64_t most = excess(used_now(s) + s->inflight + bytes, mark);
+
+	for (size_t i = 0; i < s->fs_nr; i++) {
+		uint64_t need = excess(
+			s->fs[i].reserve + bytes + s->inflight + s->spent,
+			s->fs[i].free);
+
+		if (most < need)
+			most = need;
+	}
+	return most;
+}
+
+uint64_t cache_space_missing(struct cache *cache, enum cache_pass_goal goal)
 {
 	struct cache_space_state *s = cache->space;
-	uint64_t want;
-	bool reached;
+	uint64_t want, bytes;
 
 	base_lock(&s->mutex);
 	ask_fs(s);
-	if (goal == CACHE_PASS_LOW) {
-		reached = !above(s, low_mark(s));
-	} else {
+	want = s->wanted;
+	if (goal == CACHE_PASS_FIT) {
 		/* Many who wait take turns rather than empty the cache. */
-		want = s->wanted;
 		if (want > s->limit / 4)
 			want = s->limit / 4;
 		if (want < s->leader_wants)
 			want = s->leader_wants;
-		reached = has_room(s, want);
+		bytes = missing(s, want, s->limit);
+	} else {
+		bytes = missing(s, want, low_mark(s));
 	}
-	pthread_cond_broadcast(&s->changed);
+	pthread_cond_broadcast(&s->changed); /* those who wait look again */
 	base_unlock(&s->mutex);
-	return reached;
+	return bytes;
 }
 
 bool cache_space_has_free(struct cache *cache, uint64_t bytes)
@@ -188,9 +202,6 @@ static int wait_for_room(struct cache_space_state *s, uint64_t bytes)
 
 		if (s->passing) {
 			base_cond_wait(&s->changed, &s->mutex);
-		} else if (s->exhausted &&
-			base_boot_ns(s->cache->env) < s->fruitless_ns) {
-			return -ENOSPC;
 		} else {
 			s->leader_wants = bytes;
 			run_pass(s, CACHE_PASS_FIT);
@@ -331,10 +342,8 @@ void cache_space_kick(struct cache *cache)
 {
 	struct cache_space_state *s = cache->space;
 
-	base_lock(&s->mutex);
-	s->fruitless_ns = 0;
 	atomic_store(&s->pause_ns, 0);
-	base_unlock(&s->mutex);
+	atomic_store(&s->parked_ns, 0);
 	if (atomic_load(&s->started))
 		cache_bg_kick(s->bg);
 }
@@ -365,8 +374,8 @@ static void resolve_limits(struct cache_space_state *s)
 		struct cache_space_fs *fs = &s->fs[i];
 
 		total += fs->total;
-		fs->reserve = resolve(c->reserve, c->reserve_percent,
-			fs->total);
+		fs->reserve =
+			resolve(c->reserve, c->reserve_percent, fs->total);
 		if (fs->free < fs->reserve)
 			log_warn("cache: less than `reserve` is free: %llu of "
 				 "%llu bytes: free some space, or nothing "
@@ -428,6 +437,7 @@ void cache_space_close(struct cache *cache)
 		return;
 	atomic_store(&s->started, false);
 	cache_bg_close(s->bg);
+	cache_use_stop(s->use);
 	cache_use_flush(cache);
 	cache_use_free(s->use);
 	cache->space = NULL;

@@ -48,8 +48,8 @@
 
 struct cache_sync {
 	struct cache *cache;
-	int fd; /* the WAL */
-	struct base_mutex mutex; /* all below */
+	int fd;			  /* the WAL */
+	struct base_mutex mutex;  /* all below */
 	pthread_cond_t done_cond; /* an fdatasync has ended */
 	uint64_t started, done;	  /* fdatasyncs */
 	bool syncing;
@@ -110,7 +110,8 @@ int cache_sync_index(struct cache *cache)
 		s->done = s->started;
 		if (err != 0 && s->err == 0) {
 			log_error("index: fdatasync: %s: nothing is durable "
-				  "from now on", strerror(-err));
+				  "from now on",
+				strerror(-err));
 			s->err = err;
 		}
 		pthread_cond_broadcast(&s->done_cond);
@@ -188,7 +189,9 @@ int cache_sync_flush(struct cache *cache)
 	if (fresh && err == 0)
 		err = note_flushed(cache, nr);
 	if (err != 0) {
+		/* Never more than two numbers are under way: local.c, L2. */
 		base_lock(&s->mutex);
+		s->flush_next = nr;
 		s->fresh = true;
 		base_unlock(&s->mutex);
 	}
@@ -352,8 +355,8 @@ void cache_sync_start(struct cache *cache)
 	err = pthread_create(&s->thread, NULL, work, s);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err != 0)
-		log_error("index: no thread for checkpoints: %s",
-			strerror(err));
+		log_error(
+			"index: no thread for checkpoints: %s", strerror(err));
 	s->has_thread = err == 0;
 }
 
@@ -382,7 +385,7 @@ static int open_wal(struct cache *cache, int *ret_fd)
 int cache_sync_open(struct cache *cache)
 {
 	struct cache_sync *s;
-	int fd, err;
+	int fd = -1, err;
 
 	assert(cache->sync == NULL);
 	err = open_wal(cache, &fd);

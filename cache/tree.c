@@ -151,6 +151,8 @@ int cache_inode_insert(struct cache_txn *txn, struct cache_inode *inode)
 	if (err == 0) {
 		txn->delta.inodes++;
 		txn->delta.local_bytes += (int64_t)inode->local_bytes;
+		if (inode->data != CACHE_NONE)
+			cache_use_enter(txn->cache, inode->ino);
 	}
 	return err;
 }

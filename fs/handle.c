@@ -80,6 +80,7 @@ static struct fs_file *file_add(struct fs_handles *h, uint64_t ino)
 	struct fs_file *f = base_calloc(1, sizeof(*f));
 
 	f->ino = ino;
+	f->h = h;
 	f->fd = f->wfd = -1;
 	f->gate_tail = &f->gate_head;
 	f->hash_next = *bucket(h, ino);
@@ -641,18 +642,18 @@ void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode)
 	struct cache_stamp now;
 	struct fs_file *f;
 	uint64_t allocated;
-	int err;
+	int err, fd = -1;
 
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, inode->ino);
 	if (f != NULL && f->state != FS_CLAIMED && f->fd >= 0 &&
-		f->serial == inode->serial)
+		f->serial == inode->serial) {
+		fd = f->fd;
 		fs_file_ref(f);
-	else
-		f = NULL;
+	}
 	base_unlock(&h->mutex);
-	if (f != NULL) {
-		err = fs_fd_stamp(f->fd, &now);
+	if (fd >= 0) {
+		err = fs_fd_stamp(fd, &now);
 		fs_file_put(h, f);
 	} else {
 		err = cache_data_stat(h->m->cache, inode->ino, inode->serial,
@@ -669,28 +670,6 @@ void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode)
 }
 
 /* ---- begin and end ---- */
-
-/* Does each change give a new ctime (Linux 6.13 and later), or only one a
- * tick? */
-static bool probe_stamps(struct fs_mount *m)
-{
-	struct cache_stamp last, now;
-	bool fine = true;
-	int fd = openat(cache_root_fd(m->cache), ".",
-		O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return false;
-	fine = fs_fd_stamp(fd, &last) == 0;
-	for (int i = 0; fine && i < 8; i++) {
-		fine = pwrite(fd, "x", 1, 0) == 1 &&
-			fs_fd_stamp(fd, &now) == 0 &&
-			now.ctime_ns != last.ctime_ns;
-		last = now;
-	}
-	close(fd);
-	return fine;
-}
 
 struct fs_handles *fs_handles_new(struct fs_mount *m)
 {
@@ -714,3 +693,23 @@ struct fs_handles *fs_handles_new(struct fs_mount *m)
 	return h;
 }
 
+void fs_handles_free(struct fs_handles *h)
+{
+	if (h == NULL)
+		return;
+	for (size_t i = 0; i < FS_BUCKETS; i++) {
+		while (h->buckets[i] != NULL) {
+			struct fs_file *f = h->buckets[i];
+
+			h->buckets[i] = f->hash_next;
+			if (f->fd >= 0)
+				close(f->fd);
+			if (f->wfd >= 0)
+				close(f->wfd);
+			free(f);
+		}
+	}
+	free(h->slots);
+	base_mutex_fini(&h->mutex);
+	free(h);
+}

@@ -34,6 +34,8 @@ enum fs_state {
 
 struct fs_file {
 	uint64_t ino;
+	struct fs_handles *h;
+	struct fs_wait end_wait; /* for the gate, at the end of writing */
 	/* under the mutex of struct fs_handles */
 	enum fs_state state;
 	unsigned refs;
@@ -51,10 +53,10 @@ struct fs_file {
 	int backing_id; /* 0: none */
 	uint64_t serial; /* of fd */
 	bool whole;	 /* every byte is local (stays so while open) */
-	/* under the gate, or by the one thread in written.c */
-	bool rdwr;    /* could be mapped shared and writable */
-	bool suspect; /* may have changed since it was entered, unseen */
-	bool set_id;  /* has setuid or setgid bits to lose */
+	bool rdwr;	 /* could be mapped shared and writable */
+	bool suspect;	 /* may have changed since it was entered, unseen */
+	bool set_id;	 /* has setuid or setgid bits to lose */
+	bool is_synced;	 /* `synced` is something */
 	struct cache_stamp entered; /* what the journal was told last */
 	struct cache_stamp synced;  /* what the last fsync made durable */
 	struct cache_stamp seen;    /* at the last tick */
@@ -71,8 +73,8 @@ struct fs_open {
 };
 
 struct fs_handles *fs_handles_new(struct fs_mount *m);
-/* [sync] After the last request, before tier_stop(): what is still open is
- * closed as if released, and entered.  Nothing may be opened afterwards. */
+/* After the last request, before tier_stop(): what is still open is closed as
+ * if released, and entered.  Nothing can be opened afterwards. */
 void fs_handles_finish(struct fs_handles *h);
 /* After the executor was stopped. */
 void fs_handles_free(struct fs_handles *h);
@@ -110,8 +112,8 @@ int fs_file_open(struct fs_handles *h, struct fs_file *f,
 	struct fuse_file_info *fi);
 /* The slot of fh; the file has a reference as long as the slot is open. */
 int fs_file_of(struct fs_handles *h, uint64_t fh, struct fs_open *ret);
-/* RELEASE: the slot ends.  If that was the last writer, fs_written_end() must
- * follow, with the reference that is returned; otherwise NULL. */
+/* RELEASE: the slot ends, and its reference becomes the caller's: for
+ * fs_written_end() if it could write, else fs_file_put().  NULL: no such slot. */
 struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh);
 
 /* A read-only descriptor of its data file; stays open while it is served or

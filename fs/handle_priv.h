@@ -9,6 +9,8 @@
 #ifndef FS_HANDLE_PRIV_H
 #define FS_HANDLE_PRIV_H
 
+#include <stdatomic.h>
+
 #include "fs/handle.h"
 
 #define FS_BUCKETS 4096 /* of the table of open inodes; a power of two */
@@ -32,10 +34,11 @@ struct fs_kept {
 
 struct fs_handles {
 	struct fs_mount *m;
-	bool no_leases;	  /* the file system has none: set once */
-	bool fine_stamps; /* two changes never have the same ctime */
+	atomic_bool no_leases; /* the file system has none: set once */
 	struct base_mutex mutex;
 	/* under mutex */
+	bool stamps_probed;
+	bool fine_stamps; /* two changes never have the same ctime */
 	struct fs_file *buckets[FS_BUCKETS];
 	struct fs_slot *slots;
 	uint32_t slots_nr, slots_cap, free_slot; /* free_slot: UINT32_MAX none */

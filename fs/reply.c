@@ -36,6 +36,8 @@ void *fs_call_new(fuse_req_t req, size_t bytes)
 
 void fs_call_end(struct fs_call *call)
 {
+	if (call->fini != NULL)
+		call->fini(call);
 	base_mutex_fini(&call->mutex);
 	free(call);
 }

@@ -39,7 +39,8 @@ struct fs_call {
 	fuse_req_t req;
 	struct fs_mount *m;
 	fs_step_fn step;
-	struct fs_wait wait; /* runs `step` with 0 */
+	void (*fini)(struct fs_call *call); /* what the operation owns, or NULL */
+	struct fs_wait wait;		    /* runs `step` with 0 */
 	struct tier_call tier_call;
 	uint64_t waits_at; /* what it waits for at the store, 0: nothing */
 	struct base_mutex mutex;

@@ -1,19 +1,11 @@
 /*
- * Walks the line: which rows may start, which may become visible (send() of
- * WRITEBACK section 5), and who waits for that.
+ * The line moves: a tick takes one look at it (look.c), starts what was
+ * picked, and arms the next tick.  Ticks come from changes, answers and
+ * timers; an empty line has none.
  *
- * Rules, by number, as the tests name them:
- *   L1  only rows of the lowest epoch become visible;
- *   L2  the newest row of the whole line goes when all others of its epoch
- *       are done;
- *   L3  large files of later epochs are staged ahead;
- *   L4  a group (joined epochs) becomes visible when all of it is staged: new
- *       names, then replacements but the newest of each directory, then
- *       those, then deletions;
- *   L5  a row is due TIER_STAGE_DELAY after it entered, at once for a flush;
- *   L6  a line older than lag_max joins its oldest epochs.
+ *   L6  a line older than lag_max joins its oldest epochs (join_lag)
  */
-#include "tier/line.h"
+#include "tier/look.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -91,216 +83,12 @@ void tier_line_budget_back(struct work *work, uint64_t bytes)
 	}
 }
 
-/* ---- one look at the line ---- */
-
-/* The newest replacement of a directory, in a group. */
-struct newest {
-	UT_hash_handle hh;
-	uint64_t seq;
-	size_t len;
-	char dir[];
-};
-
-struct look {
-	struct tier_line *line;
-	uint64_t epoch, max_seq;
-	int64_t now;
-	bool flushing;
-	size_t in_epoch;     /* rows of it seen */
-	size_t beyond;	     /* rows of later epochs seen */
-	int64_t wake_ns;     /* when the first row that is not due will be */
-	uint64_t last_epoch; /* epoch of the last row seen, for lag joins */
-	/* picked, started after the transaction */
-	struct cache_owed picked[TIER_SEND_PARALLEL];
-	bool picked_go[TIER_SEND_PARALLEL];
-	size_t picked_nr;
-	uint64_t go[TIER_SEND_PARALLEL];
-	size_t go_nr;
-	/* a group's plan */
-	bool group;
-	int phase;     /* lowest phase with a row, -1: unknown */
-	bool unstaged; /* something of it is not staged yet */
-	struct newest *newest;
-	char held[512];
-};
-
-static bool is_large(const struct cache_owed *row)
-{
-	return row->kind == CACHE_FILE && row->size_bytes > TIER_BLOCK_BYTES_1;
-}
-
-static struct work *find_work(struct tier_line *line, uint64_t seq)
+struct work *tier_line_work(struct tier_line *line, uint64_t seq)
 {
 	struct work *work;
 
 	HASH_FIND(hh, line->works, &seq, sizeof(seq), work);
 	return work;
-}
-
-static void copy_row(struct cache_owed *to, const struct cache_owed *from)
-{
-	*to = *from;
-	to->name = base_strdup(from->name);
-	to->error = from->error ? base_strdup(from->error) : NULL;
-}
-
-static void pick(struct look *look, const struct cache_owed *row, bool go)
-{
-	struct work *work = find_work(look->line, row->seq);
-
-	if (work != NULL) {
-		if (go && !work->may_go && look->go_nr < TIER_SEND_PARALLEL)
-			look->go[look->go_nr++] = row->seq;
-		return;
-	}
-	if (look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL)
-		return;
-	copy_row(&look->picked[look->picked_nr], row);
-	look->picked_go[look->picked_nr++] = go;
-}
-
-static bool is_due(struct look *look, const struct cache_owed *row)
-{
-	int64_t due = row->entered_ns + TIER_STAGE_DELAY_NS;
-
-	if (look->flushing || row->state == CACHE_OWED_SENT ||
-		row->kind == CACHE_GONE || due <= look->now)
-		return true;
-	if (look->wake_ns == 0 || due < look->wake_ns)
-		look->wake_ns = due;
-	return false;
-}
-
-/* L3: a large file of a later epoch. */
-static int look_beyond(struct look *look, const struct cache_owed *row)
-{
-	if (++look->beyond > TIER_STAGE_SCAN ||
-		look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL)
-		return 1;
-	if (is_large(row) && look->line->staging_nr < TIER_STAGE_FILES &&
-		find_work(look->line, row->seq) == NULL && is_due(look, row)) {
-		look->line->staging_nr++; /* corrected at the next look */
-		pick(look, row, false);
-	}
-	return 0;
-}
-
-static int look_at(void *arg, const struct cache_owed *row)
-{
-	struct look *look = arg;
-
-	if (row->epoch != look->epoch)
-		return look_beyond(look, row);
-	look->in_epoch++;
-	if (look->held[0] == '\0')
-		snprintf(look->held, sizeof(look->held), "%s%s%s", row->name,
-			row->error ? ": " : "", row->error ? row->error : "");
-	if (look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL &&
-		look->in_epoch > TIER_SEND_PARALLEL * 2)
-		return 1;
-	if (!is_due(look, row))
-		return 0;
-	/* L2 */
-	pick(look, row, row->seq != look->max_seq || look->in_epoch == 1);
-	return 0;
-}
-
-/* ---- groups (L4) ---- */
-
-static int phase_of(struct look *look, const struct cache_owed *row)
-{
-	struct newest *n;
-	size_t len;
-
-	if (row->kind == CACHE_GONE)
-		return 3;
-	if (row->change == TIER_CLASS_NEW)
-		return 0;
-	tier_path_last(row->name, &len);
-	HASH_FIND(hh, look->newest, row->name, len, n);
-	return n != NULL && n->seq == row->seq ? 2 : 1;
-}
-
-static int plan_newest(void *arg, const struct cache_owed *row)
-{
-	struct look *look = arg;
-	struct newest *n;
-	size_t len;
-
-	if (row->epoch != look->epoch)
-		return 1;
-	if (row->kind == CACHE_GONE || row->change == TIER_CLASS_NEW)
-		return 0;
-	tier_path_last(row->name, &len);
-	HASH_FIND(hh, look->newest, row->name, len, n);
-	if (n == NULL) {
-		n = base_calloc(1, sizeof(*n) + len + 1);
-		memcpy(n->dir, row->name, len);
-		n->len = len;
-		HASH_ADD_KEYPTR(hh, look->newest, n->dir, len, n);
-	}
-	if (row->seq > n->seq)
-		n->seq = row->seq;
-	return 0;
-}
-
-static int plan_phase(void *arg, const struct cache_owed *row)
-{
-	struct look *look = arg;
-	struct work *work;
-	int phase;
-
-	if (row->epoch != look->epoch)
-		return 1;
-	phase = phase_of(look, row);
-	if (look->phase < 0 || phase < look->phase)
-		look->phase = phase;
-	if (is_large(row) && row->state == CACHE_OWED_UNSENT) {
-		work = find_work(look->line, row->seq);
-		if (work == NULL || !work->staged)
-			look->unstaged = true;
-	}
-	return 0;
-}
-
-static int look_at_group(void *arg, const struct cache_owed *row)
-{
-	struct look *look = arg;
-
-	if (row->epoch != look->epoch)
-		return 1;
-	if (look->held[0] == '\0')
-		snprintf(look->held, sizeof(look->held), "%s (a group)%s%s",
-			row->name, row->error ? ": " : "",
-			row->error ? row->error : "");
-	if (look->unstaged) {
-		if (is_large(row))
-			pick(look, row, false);
-	} else if (phase_of(look, row) == look->phase) {
-		pick(look, row, true);
-	}
-	return 0;
-}
-
-static int look_at_epoch(struct look *look, struct cache_txn *txn)
-{
-	struct newest *n, *tmp;
-	int err;
-
-	if (!look->group)
-		return cache_owed_each(txn, look->epoch, 0, look_at, look);
-	look->phase = -1;
-	err = cache_owed_each(txn, look->epoch, 0, plan_newest, look);
-	if (err >= 0)
-		err = cache_owed_each(txn, look->epoch, 0, plan_phase, look);
-	if (err >= 0)
-		err = cache_owed_each(txn, look->epoch, 0, look_at_group, look);
-	HASH_ITER(hh, look->newest, n, tmp)
-	{
-		HASH_DEL(look->newest, n);
-		free(n);
-	}
-	return err;
 }
 
 /* ---- lag (L6) ---- */
@@ -323,7 +111,7 @@ static int see_lag(void *arg, const struct cache_owed *row)
 	if (++lag->rows > TIER_LAG_JOIN_ROWS)
 		return 1;
 	lag->last_epoch = row->epoch;
-	return is_large(row) ? 1 : 0;
+	return tier_row_is_large(row) ? 1 : 0;
 }
 
 static void join_lag(struct tier_line *line, uint64_t epoch)
@@ -349,209 +137,6 @@ static void join_lag(struct tier_line *line, uint64_t epoch)
 	}
 	if (cache_commit(txn) == 0)
 		atomic_fetch_add(&line->tier->order.groups, 1);
-}
-
-/* ---- directory renames ---- */
-
-struct expand {
-	struct tier *tier;
-	struct cache_txn *txn;
-	struct cache_owed_prefix *prefix;
-	char *names[TIER_MERGE_BATCH];
-	struct cache_id contents[TIER_MERGE_BATCH];
-	size_t nr;
-};
-
-static int collect(void *arg, const struct cache_remote *remote)
-{
-	struct expand *x = arg;
-
-	x->contents[x->nr] = remote->content;
-	x->names[x->nr++] = base_strdup(remote->name);
-	return 0;
-}
-
-/* One name below the old directory: its new name is owed, or, when all new
- * names are there, it goes. */
-static int expand_one(struct expand *x, size_t i)
-{
-	struct cache_owed_prefix *prefix = x->prefix;
-	struct cache_owed row = { 0 };
-	struct base_str path = BASE_STR_INIT;
-	struct cache_inode inode, other;
-	bool owed = false;
-	int err;
-
-	base_str_puts(&path, prefix->new_dir);
-	base_str_puts(&path, x->names[i] + strlen(prefix->old_dir));
-	err = cache_resolve(x->txn, path.data, &inode);
-	row.epoch = prefix->epoch;
-	row.change = TIER_CLASS_RENAME;
-	row.entered_ns = base_boot_ns(x->tier->env) - TIER_STAGE_DELAY_NS;
-	if (prefix->deleting) {
-		if (err == 0)
-			row.displaced = inode.ino;
-		row.name = x->names[i];
-		row.kind = CACHE_GONE;
-		row.change = TIER_CLASS_DELETE;
-		err = cache_resolve(x->txn, row.name, &other);
-		if (err == 0) /* somebody made it again: it is owed as such */
-			goto out;
-	} else {
-		if (err < 0)
-			goto out;
-		row.name = path.data;
-		row.kind = inode.kind;
-		row.ino = inode.ino;
-		row.serial = inode.serial;
-		row.size_bytes = inode.size_bytes;
-		row.gen = inode.gen;
-		row.content = inode.content;
-		tier_attrs_of(&inode, &row.attrs);
-		if (inode.kind == CACHE_FILE && inode.written)
-			goto out; /* enters at its close */
-	}
-	err = cache_owed_any_row(x->txn, row.name, &owed);
-	if (err == 0 && !owed)
-		err = cache_owed_add(x->txn, &row);
-out:
-	base_str_fini(&path);
-	return err == -ENOENT || err == -ENOTDIR ? 0 : err;
-}
-
-/* Expands the next names of a directory rename.  Returns 1 while there is
- * something to do, 0 when the rename is complete. */
-static int expand_prefix(struct tier_line *line,
-	struct cache_owed_prefix *prefix, bool epoch_empty)
-{
-	struct expand x = { .tier = line->tier, .prefix = prefix };
-	struct cache_remote marker;
-	bool first = prefix->cursor == NULL;
-	int err = cache_write(line->tier->cache, &x.txn);
-
-	if (err < 0)
-		return err;
-	err = cache_remote_each(x.txn, prefix->old_dir, prefix->cursor, true,
-		TIER_MERGE_BATCH - 1, collect, &x);
-	if (x.nr > 0) {
-		free(prefix->cursor);
-		prefix->cursor = base_strdup(x.names[x.nr - 1]);
-	}
-	if (err == 0 && first && prefix->deleting &&
-		cache_remote_get(x.txn, prefix->old_dir, &marker) == 0) {
-		collect(&x, &marker);
-		cache_remote_fini(&marker);
-	}
-	for (size_t i = 0; i < x.nr && err == 0; i++)
-		err = expand_one(&x, i);
-	for (size_t i = 0; i < x.nr; i++)
-		free(x.names[i]);
-	if (err == 0 && x.nr == 0 && epoch_empty) {
-		if (prefix->deleting) {
-			err = cache_owed_prefix_del(x.txn, prefix->seq);
-			x.nr = 0;
-		} else {
-			prefix->deleting = true;
-			free(prefix->cursor);
-			prefix->cursor = NULL;
-			x.nr = 1;
-		}
-	}
-	if (err == 0 && (x.nr > 0 || !epoch_empty))
-		err = cache_owed_prefix_put(x.txn, prefix);
-	if (err < 0) {
-		cache_abort(x.txn);
-		return err;
-	}
-	err = cache_commit(x.txn);
-	return err < 0 ? err : x.nr > 0;
-}
-
-/* ---- flushes ---- */
-
-static bool flush_is_over(
-	struct tier_line *line, struct flush *flush, int *ret_err)
-{
-	struct cache_txn *txn;
-	bool owed = false, aside = false;
-	int err = cache_read(line->tier->cache, &txn);
-
-	if (err == 0) {
-		err = cache_owed_below(
-			txn, flush->path, flush->upto_seq, &owed, &aside);
-		cache_abort(txn);
-	}
-	*ret_err = err < 0 ? err : aside ? -EIO : 0;
-	return err < 0 || !owed;
-}
-
-static void end_flushes(struct tier_line *line)
-{
-	struct flush *flush, *next;
-	int err;
-
-	base_lock(&line->mutex);
-	flush = LIST_FIRST(&line->flushes);
-	base_unlock(&line->mutex);
-	for (; flush != NULL; flush = next) {
-		bool over = flush_is_over(line, flush, &err);
-
-		base_lock(&line->mutex);
-		next = LIST_NEXT(flush, link);
-		if (over)
-			LIST_REMOVE(flush, link);
-		base_unlock(&line->mutex);
-		if (over) {
-			tier_call_end(line->tier, flush->call, err);
-			free(flush->path);
-			free(flush);
-		}
-	}
-}
-
-static bool is_flushing(struct tier_line *line)
-{
-	bool flushing;
-
-	base_lock(&line->mutex);
-	flushing = !LIST_EMPTY(&line->flushes);
-	base_unlock(&line->mutex);
-	return flushing;
-}
-
-static void flush_begin(void *arg)
-{
-	struct flush *flush = arg;
-	struct tier_line *line = flush->call->owner;
-	struct cache_txn *txn;
-	bool stopped;
-
-	if (cache_read(line->tier->cache, &txn) == 0) {
-		cache_owed_max_seq(txn, &flush->upto_seq);
-		cache_abort(txn);
-	}
-	base_lock(&line->mutex);
-	stopped = line->stopped;
-	if (!stopped)
-		LIST_INSERT_HEAD(&line->flushes, flush, link);
-	base_unlock(&line->mutex);
-	if (stopped) {
-		tier_call_end(line->tier, flush->call, -EINTR);
-		free(flush->path);
-		free(flush);
-		return;
-	}
-	tick(line);
-}
-
-void tier_flush(struct tier *tier, const char *path, struct tier_call *call)
-{
-	struct flush *flush = base_calloc(1, sizeof(*flush));
-
-	flush->path = base_strdup(path);
-	flush->call = call;
-	call->owner = tier->line;
-	base_strand_post(tier->line->strand, flush_begin, flush);
 }
 
 /* ---- the tick ---- */
@@ -587,14 +172,6 @@ static void note_held(struct tier_line *line, const struct look *look)
 	base_unlock(&line->mutex);
 }
 
-static int group_of_first(void *arg, const struct cache_owed *row)
-{
-	struct look *look = arg;
-
-	look->group = row->epoch == look->epoch && row->group;
-	return 1;
-}
-
 static int take_a_look(struct tier_line *line, struct look *look)
 {
 	struct cache_txn *txn;
@@ -603,15 +180,7 @@ static int take_a_look(struct tier_line *line, struct look *look)
 	if (err < 0)
 		return err;
 	drop_stale(line, txn);
-	err = cache_owed_first_epoch(txn, &look->epoch);
-	if (err == 0)
-		err = cache_owed_max_seq(txn, &look->max_seq);
-	if (err == 0 && look->epoch > 0) {
-		err = cache_owed_each(
-			txn, look->epoch, 0, group_of_first, look);
-		if (err >= 0)
-			err = look_at_epoch(look, txn);
-	}
+	err = tier_look(look, txn);
 	cache_abort(txn);
 	return err < 0 ? err : 0;
 }
@@ -629,7 +198,7 @@ static void start_picked(struct tier_line *line, struct look *look)
 	for (size_t i = 0; i < look->picked_nr; i++)
 		tier_work_load(batch[i]);
 	for (size_t i = 0; i < look->go_nr; i++) {
-		work = find_work(line, look->go[i]);
+		work = tier_line_work(line, look->go[i]);
 		if (work != NULL)
 			tier_work_go(work);
 	}
@@ -638,30 +207,6 @@ static void start_picked(struct tier_line *line, struct look *look)
 		if (work->state == WORK_DONE)
 			tier_work_done(work);
 	}
-}
-
-/* A directory rename whose turn it is. */
-static bool step_prefix(struct tier_line *line, struct look *look)
-{
-	struct cache_owed_prefix prefix;
-	struct cache_txn *txn;
-	int err = cache_read(line->tier->cache, &txn);
-
-	if (err < 0)
-		return false;
-	err = cache_owed_prefix_first(txn, look->epoch, &prefix);
-	cache_abort(txn);
-	if (err < 0)
-		return false;
-	if (look->in_epoch < TIER_SEND_PARALLEL)
-		err = expand_prefix(line, &prefix, look->in_epoch == 0);
-	else
-		err = 0;
-	cache_owed_prefix_fini(&prefix);
-	if (err < 0)
-		log_error("index: a directory rename cannot go on: %s",
-			strerror(-err));
-	return err > 0 || (err == 0 && look->in_epoch == 0);
 }
 
 static void tick(void *arg)
@@ -676,7 +221,7 @@ static void tick(void *arg)
 	if (!line->started || atomic_load(&line->tier->stopping) ||
 		line->tier->cfg.read_only)
 		return;
-	end_flushes(line);
+	tier_flushes_end(line);
 	if (now < line->paused_until_ns) {
 		tier_line_tick_after(line, line->paused_until_ns - now);
 		return;
@@ -684,10 +229,10 @@ static void tick(void *arg)
 	look = base_calloc(1, sizeof(*look));
 	look->line = line;
 	look->now = now;
-	look->flushing = is_flushing(line);
+	look->flushing = tier_is_flushing(line);
 	if (take_a_look(line, look) == 0 && look->epoch > 0) {
 		start_picked(line, look);
-		if (step_prefix(line, look))
+		if (tier_rename_step(line, look->epoch, look->in_epoch))
 			tier_line_tick_soon(line);
 		else if (!look->group && line->works_nr == 0 &&
 			look->in_epoch > 0)

@@ -82,6 +82,7 @@ struct flush {
 	LIST_ENTRY(flush) link;
 	char *path;
 	uint64_t upto_seq;
+	bool begun, cancelled; /* under the line's mutex */
 	struct tier_call *call;
 };
 
@@ -113,6 +114,15 @@ void tier_line_pause(struct tier_line *line);
 /* Bytes of memory for an upload: false, wait for the next tick. */
 bool tier_line_budget(struct work *work, uint64_t bytes);
 void tier_line_budget_back(struct work *work, uint64_t bytes);
+
+struct work *tier_line_work(struct tier_line *line, uint64_t seq);
+
+/* flush.c */
+void tier_flushes_end(struct tier_line *line);
+bool tier_is_flushing(struct tier_line *line);
+
+/* rename.c: true: there may be more to do at once */
+bool tier_rename_step(struct tier_line *line, uint64_t epoch, size_t in_epoch);
 
 /* work.c */
 struct work *tier_work_new(struct tier_line *line, const struct cache_owed *);

@@ -190,29 +190,54 @@ int tier_merge_show(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	return replace_content(tier, txn, parent, name, &inode, remote);
 }
 
+/* The blob whose name is also a directory's: it is shown under a shadow name
+ * from now on. */
+static int move_aside(struct cache_txn *txn, uint64_t parent, const char *name,
+	uint64_t ino, struct cache_remote *remote)
+{
+	char shadow[CACHE_PATH_MAX], *path = remote->name;
+	size_t len;
+	int err = blob_name_shadow(path, shadow, sizeof(shadow));
+
+	if (err == 0)
+		err = cache_remote_del(txn, path);
+	if (err == 0) {
+		remote->name = shadow;
+		err = cache_remote_put(txn, remote);
+		remote->name = path;
+	}
+	if (err == 0)
+		err = cache_dentry_del(txn, parent, name);
+	if (err == 0)
+		err = cache_dentry_add(
+			txn, parent, tier_path_last(shadow, &len), ino);
+	return err;
+}
+
 /* A prefix without a marker: a directory that nobody described. */
 static int show_prefix(struct tier *tier, struct cache_txn *txn,
-	uint64_t parent, const char *name)
+	uint64_t parent, const char *name, const char *path)
 {
-	struct cache_remote remote = { .kind = CACHE_DIR };
+	struct cache_remote remote = { .kind = CACHE_DIR }, old;
 	struct cache_dentry dentry;
 	struct cache_inode inode;
 	uint64_t ino;
 	int err = cache_dentry_get(txn, parent, name, &dentry);
 
-	if (err == 0)
+	if (err == 0) {
 		err = cache_inode_get(txn, dentry.ino, &inode);
-	if (err == 0 && inode.kind == CACHE_DIR)
-		return 0;
+		if (err < 0 || inode.kind == CACHE_DIR || !inode.stored ||
+			cache_remote_get(txn, path, &old) < 0)
+			return err; /* there, or local and not sent yet */
+		err = move_aside(txn, parent, name, dentry.ino, &old);
+		cache_remote_fini(&old);
+	}
 	if (err < 0 && err != -ENOENT)
 		return err;
 	remote.attrs.mode = tier->cfg.dir_mode;
 	remote.attrs.uid = tier->cfg.uid;
 	remote.attrs.gid = tier->cfg.gid;
 	remote.attrs.mtime_ns = base_wall_ns(tier->env);
-	if (err == 0) /* a file of that name: the directory wins */
-		return replace_content(
-			tier, txn, parent, name, &inode, &remote);
 	err = new_inode(tier, txn, &remote, &ino);
 	if (err == 0)
 		err = cache_inode_get(txn, ino, &inode);
@@ -237,39 +262,77 @@ static bool same_bytes(
 			a->kind == CACHE_DIR);
 }
 
-static int merge_blob(struct tier *tier, struct cache_txn *txn, uint64_t parent,
-	const char *name, const struct blob_entry *entry, uint64_t start_seq)
+/* Under which path a blob is shown: its own, or a shadow of it where a
+ * directory has the name. */
+static int shown_path(struct cache_txn *txn, uint64_t parent, const char *name,
+	const struct cache_remote *remote, char *ret)
 {
-	struct cache_remote remote, old;
-	struct blob_mark mark;
-	bool known, may, same_etag = false;
+	struct cache_dentry dentry;
+	struct cache_inode inode;
+	size_t len = strlen(remote->name);
+
+	if (len >= CACHE_PATH_MAX)
+		return -ENAMETOOLONG;
+	memcpy(ret, remote->name, len + 1);
+	if (remote->kind == CACHE_DIR ||
+		cache_dentry_get(txn, parent, name, &dentry) < 0 ||
+		cache_inode_get(txn, dentry.ino, &inode) < 0 ||
+		inode.kind != CACHE_DIR)
+		return 0;
+	return blob_name_shadow(remote->name, ret, CACHE_PATH_MAX);
+}
+
+/* A blob whose row may change. */
+static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
+	struct cache_remote *remote, const struct cache_remote *old)
+{
+	size_t len;
+	const char *name = tier_path_last(remote->name, &len);
 	int err;
 
-	known = cache_remote_get(txn, entry->name, &old) == 0;
-	err = may_change(
-		txn, entry->name, known ? old.known_seq : 0, start_seq, &may);
-	if (err < 0 || !may)
-		goto out;
+	if (old != NULL && strcmp(old->etag, remote->etag) == 0 &&
+		old->slash == remote->slash)
+		return tier_merge_same(tier, txn, parent, name, old);
+	if (old != NULL && same_bytes(old, remote))
+		remote->content = old->content;
+	else
+		cache_id_new(tier->cache, &remote->content);
+	err = cache_remote_put(txn, remote);
+	return err < 0 ? err : tier_merge_show(tier, txn, parent, name, remote);
+}
+
+static int merge_blob(struct tier *tier, struct cache_txn *txn, uint64_t parent,
+	const char *name, const struct blob_entry *entry, uint64_t start_seq,
+	char *ret_name)
+{
+	char path[CACHE_PATH_MAX];
+	struct cache_remote remote, old;
+	struct blob_mark mark;
+	bool known = false, may;
+	char *plain;
+	size_t len;
+	int err;
+
 	tier_remote_from_entry(tier, entry, &remote, &mark);
-	same_etag = known && strcmp(old.etag, remote.etag) == 0 &&
-		old.slash == remote.slash;
+	plain = remote.name;
+	err = shown_path(txn, parent, name, &remote, path);
+	if (err < 0)
+		goto out;
+	memcpy(ret_name, tier_path_last(path, &len),
+		strlen(tier_path_last(path, &len)) + 1);
+	remote.name = path;
 	remote.known_seq = start_seq;
-	if (same_etag) {
-		err = tier_merge_same(tier, txn, parent, name, &old);
-	} else {
-		if (known && same_bytes(&old, &remote))
-			remote.content = old.content;
-		else
-			cache_id_new(tier->cache, &remote.content);
-		err = cache_remote_put(txn, &remote);
-		if (err == 0)
-			err = tier_merge_show(tier, txn, parent, name, &remote);
-	}
-	cache_remote_fini(&remote);
+	known = cache_remote_get(txn, path, &old) == 0;
+	err = may_change(txn, path, known ? old.known_seq : 0, start_seq, &may);
+	if (err == 0 && may)
+		err = merge_row(
+			tier, txn, parent, &remote, known ? &old : NULL);
 out:
 	if (known)
 		cache_remote_fini(&old);
-	return err;
+	remote.name = plain;
+	cache_remote_fini(&remote);
+	return err == -ENAMETOOLONG ? 0 : err;
 }
 
 /* Nothing moved: the name is still there (it may have been lost locally by
@@ -285,17 +348,21 @@ int tier_merge_same(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 }
 
 int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
-	const char *name, const struct blob_entry *entry, uint64_t start_seq)
+	const struct blob_entry *entry, uint64_t start_seq, char *ret_name)
 {
+	size_t len;
+	const char *name = tier_path_last(entry->name, &len);
 	bool may;
 	int err;
 
+	memcpy(ret_name, name, strlen(name) + 1);
 	if (!entry->prefix)
-		return merge_blob(tier, txn, parent, name, entry, start_seq);
+		return merge_blob(
+			tier, txn, parent, name, entry, start_seq, ret_name);
 	err = may_change(txn, entry->name, 0, start_seq, &may);
 	if (err < 0 || !may)
 		return err;
-	return show_prefix(tier, txn, parent, name);
+	return show_prefix(tier, txn, parent, name, entry->name);
 }
 
 int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,

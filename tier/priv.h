@@ -87,6 +87,13 @@ int tier_fetches_open(struct tier *tier);
 void tier_fetches_stop(struct tier *tier);
 void tier_fetches_close(struct tier *tier);
 
+/* Ends a call that waits there; false: it does not. */
+bool tier_fetch_cancel(struct tier *tier, struct tier_call *call);
+bool tier_list_cancel(struct tier *tier, struct tier_call *call);
+bool tier_flush_cancel(struct tier *tier, struct tier_call *call);
+/* What the index says of a name proved wrong: ask the store again. */
+void tier_list_recheck(struct tier *tier, const char *path);
+
 int tier_lists_open(struct tier *tier);
 void tier_lists_stop(struct tier *tier);
 void tier_lists_close(struct tier *tier);
@@ -134,10 +141,11 @@ void tier_parents_next(
 
 /* ---- merging what the store says (merge.c) ---- */
 
-/* A page or a HEAD tells what the store holds under a name.  Inside a write
- * transaction.  `start_seq`: the counter when the request was sent. */
+/* A page or a HEAD tells what the store holds under a name of `parent`.
+ * Inside a write transaction.  `start_seq`: the counter when the request was
+ * sent.  ret_name (CACHE_NAME_MAX + 1 bytes): the name it is shown under. */
 int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
-	const char *name, const struct blob_entry *entry, uint64_t start_seq);
+	const struct blob_entry *entry, uint64_t start_seq, char *ret_name);
 /* Makes the tree show what the `remote` row of a name says: nothing is owed
  * there.  Takes the content id of what it shows from the row. */
 int tier_merge_show(struct tier *tier, struct cache_txn *txn, uint64_t parent,

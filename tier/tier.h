@@ -113,6 +113,13 @@ void tier_fetch(struct tier *tier, uint64_t ino, uint64_t start, uint64_t end,
 void tier_fetch_whole(struct tier *tier, uint64_t ino, bool background,
 	struct tier_call *call);
 
+/* A served read was answered from local bytes of a file that is not whole:
+ * its stream goes on, and what lies ahead is asked for.  Never waits. */
+void tier_read_ahead(
+	struct tier *tier, uint64_t ino, uint64_t start, uint64_t end);
+/* Is anything of this inode being fetched?  It is in use, then. */
+bool tier_fetching(struct tier *tier, uint64_t ino);
+
 /* ---- order (tier/order.c): inside the transaction of the change ---- */
 
 enum tier_change {

@@ -263,7 +263,7 @@ static struct blobd_content *find_block(const struct blobd_blob *b,
 	if (staged != NULL)
 		return blobd_content_get(staged);
 	block = w->where != 'U' ? blobd_map_get(committed, w->id) : NULL;
-	if (block == NULL)
+	if (b == NULL || block == NULL)
 		return NULL;
 	return blobd_content_slice(b->content, block->start, block->len);
 }

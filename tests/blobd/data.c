@@ -48,12 +48,27 @@ static void die(const char *what)
 	abort();
 }
 
+/* Without a name from the start: nothing stays behind, however we end. */
+static int open_unnamed(const char *dir)
+{
+	char path[4096];
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
+		return fd;
+	snprintf(path, sizeof(path), "%s/blobd.XXXXXX", dir);
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd >= 0)
+		unlink(path);
+	return fd;
+}
+
 int blobd_data_open(const char *dir)
 {
 	void *map;
 	int err;
 
-	arena.fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	arena.fd = open_unnamed(dir);
 	if (arena.fd < 0)
 		return -errno;
 	if (ftruncate(arena.fd, ARENA_BYTES) < 0)

@@ -188,7 +188,8 @@ bool blobd_url_split(const char *url, char **ret_container, char **ret_name)
 	char *raw;
 
 	p = p != NULL ? strchr(p + 3, '/') : NULL;
-	if (p == NULL || strncmp(p + 1, blobd_config.account, account_len) ||
+	if (p == NULL ||
+		strncmp(p + 1, blobd_config.account, account_len) != 0 ||
 		p[1 + account_len] != '/')
 		return false;
 	p += account_len + 2;

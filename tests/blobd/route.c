@@ -90,7 +90,8 @@ static bool split_path(struct blobd_req *req)
 	const char *p = req->path;
 	char *raw;
 
-	if (*p != '/' || strncmp(p + 1, blobd_config.account, account_len) ||
+	if (*p != '/' ||
+		strncmp(p + 1, blobd_config.account, account_len) != 0 ||
 		(p[1 + account_len] != '/' && p[1 + account_len] != '\0'))
 		return blobd_reply_error(req, 404, "ResourceNotFound", NULL);
 	p += 1 + account_len;

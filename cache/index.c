@@ -1,0 +1,528 @@
+/*
+ * Opening and closing a cache.
+ *
+ * Order of an open: directories and locks, data directories (which may refuse
+ * the file system), the index, the session (one FULL commit: from then on the
+ * WAL is a file whose fdatasync makes commits durable), then the rest of the
+ * folder.  A failure takes it all back.
+ *
+ * meta keys of the session:
+ *	store, set, host, machine	whom the cache belongs to
+ *	boot, boot_nr			the boot that last used it
+ *	clean				everything was durable at close
+ *	flush_nr			last durable flush (sync.c)
+ *	total_*				cache->totals, valid if clean
+ *	next_*				counters
+ *
+ * Unclean means: not closed, and the host has booted since.  Then commits that
+ * were not synced are gone, and what the data files hold of the last seconds
+ * is unknown; rows that cannot be believed are dropped (local.c).  After the
+ * death of a process alone the WAL has everything.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cache/dirs.h"
+#include "cache/tree.h"
+
+#define ROOT_MODE 0755
+/* Small numbers stay free: cookies for "." and "..". */
+#define FIRST_INO 2
+#define FIRST_COOKIE 16
+
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
+#define MACHINE_ID_FILE "/etc/machine-id"
+
+static const struct cache_counter counters_0[CACHE_COUNTERS] = {
+	[CACHE_COUNT_INO] = { "next_ino", 4096, FIRST_INO, 0, 0 },
+	[CACHE_COUNT_COOKIE] = { "next_cookie", 4096, FIRST_COOKIE, 0, 0 },
+	[CACHE_COUNT_COMMIT] = { "next_commit", 1000, 1, 0, 0 },
+	[CACHE_COUNT_OWED] = { "next_owed", 4096, 1, 0, 0 },
+};
+
+/* A line of a file of the system; "" if it is not there. */
+static void read_line(const char *path, char *buf, size_t bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, buf, bytes - 1) : 0;
+
+	if (fd >= 0)
+		close(fd);
+	buf[n > 0 ? n : 0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+}
+
+/* ---- ids in meta ---- */
+
+static int get_id(struct cache_txn *txn, const char *key, struct cache_id *ret)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn, "SELECT value FROM meta WHERE key = ?");
+	cache_db_bind_name(&q, key);
+	err = cache_db_one(&q);
+	if (err == 0)
+		cache_db_id(&q, ret);
+	return cache_db_end(&q, err);
+}
+
+static int set_id(
+	struct cache_txn *txn, const char *key, const struct cache_id *id)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn, "INSERT OR REPLACE INTO meta VALUES (?, ?)");
+	cache_db_bind_name(&q, key);
+	cache_db_bind_id(&q, id);
+	return cache_db_run(&q);
+}
+
+static int new_id(struct cache_txn *txn, const char *key, struct cache_id *ret)
+{
+	cache_id_new(txn->cache, ret);
+	return set_id(txn, key, ret);
+}
+
+/* Is meta `key` this text?  A missing one is not. */
+static int meta_is(
+	struct cache_txn *txn, const char *key, const char *text, bool *ret)
+{
+	struct base_str s = BASE_STR_INIT;
+	int err = cache_meta_get_text(txn, key, &s);
+
+	*ret = err == 0 && strcmp(s.data, text) == 0;
+	base_str_fini(&s);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* ---- totals ---- */
+
+static const char *const total_keys[] = { "total_inodes", "total_local_bytes",
+	"total_owed_rows", "total_owed_bytes", "total_owed_aside",
+	"total_owed_files" };
+#define TOTALS_NR (sizeof(total_keys) / sizeof(total_keys[0]))
+_Static_assert(sizeof(struct cache_totals) == TOTALS_NR * sizeof(int64_t),
+	"a key for each");
+
+static int save_totals(struct cache_txn *txn)
+{
+	const int64_t *value = (const int64_t *)&txn->cache->totals;
+	int err = 0;
+
+	for (size_t i = 0; i < TOTALS_NR && err == 0; i++)
+		err = cache_meta_set_u64(
+			txn, total_keys[i], (uint64_t)value[i]);
+	return err;
+}
+
+static int load_totals(struct cache_txn *txn)
+{
+	int64_t *value = (int64_t *)&txn->cache->totals;
+	int err = 0;
+
+	for (size_t i = 0; i < TOTALS_NR && err == 0; i++)
+		err = cache_meta_get_u64(
+			txn, total_keys[i], (uint64_t *)&value[i]);
+	return err;
+}
+
+/* Looks at every row: after a crash only. */
+static int scan_totals(struct cache_txn *txn)
+{
+	struct cache_totals *t = &txn->cache->totals;
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT count(*), coalesce(sum(local_bytes), 0) FROM inode");
+	err = cache_db_one(&q);
+	if (err == 0) {
+		t->inodes = cache_db_i64(&q);
+		t->local_bytes = cache_db_i64(&q);
+	}
+	err = cache_db_end(&q, err);
+	if (err != 0)
+		return err;
+	cache_db_begin(&q, txn,
+		"SELECT coalesce(sum(state <> 2), 0), "
+		"coalesce(sum(state = 2), 0), "
+		"coalesce(sum(kind = 1 AND attrs_only = 0), 0), "
+		"coalesce(sum(size * (kind = 1 AND attrs_only = 0)), 0), "
+		"coalesce(sum(local_bytes), 0) FROM owed");
+	err = cache_db_one(&q);
+	if (err == 0) {
+		t->owed_rows = cache_db_i64(&q);
+		t->owed_aside = cache_db_i64(&q);
+		t->owed_files = cache_db_i64(&q);
+		t->owed_bytes = cache_db_i64(&q);
+		t->local_bytes += cache_db_i64(&q);
+	}
+	return cache_db_end(&q, err);
+}
+_Static_assert(CACHE_FILE == 1 && CACHE_OWED_ASIDE == 2, "as in the SQL");
+
+/* ---- the session ---- */
+
+static int make_root(struct cache_txn *txn)
+{
+	const struct cache_config *config = &txn->cache->config;
+	struct cache_inode root = { .ino = CACHE_ROOT_INO,
+		.kind = CACHE_DIR,
+		.mode = ROOT_MODE,
+		.uid = config->uid,
+		.gid = config->gid,
+		.nlink = 2,
+		.implicit = true };
+
+	return cache_inode_insert(txn, &root);
+}
+
+/* A fresh index; or the check that this one is the store's. */
+static int begin_store(
+	struct cache_txn *txn, bool fresh, char *why, size_t why_bytes)
+{
+	struct cache *cache = txn->cache;
+	struct base_str store = BASE_STR_INIT;
+	int err;
+
+	if (fresh) {
+		err = cache_meta_set_text(txn, "store", cache->store);
+		return err != 0 ? err : make_root(txn);
+	}
+	err = cache_meta_get_text(txn, "store", &store);
+	if (err == 0 && strcmp(store.data, cache->store) != 0) {
+		snprintf(why, why_bytes,
+			"cache directory %s belongs to the store %s: choose "
+			"another one for %s with -o cache=",
+			cache->dirs[0], store.data, cache->store);
+		err = -EEXIST;
+	}
+	base_str_fini(&store);
+	return err;
+}
+
+/* A cloned disk is another host: two must never share a name. */
+static int begin_host(struct cache_txn *txn, struct cache_id *ret_set)
+{
+	struct cache *cache = txn->cache;
+	char machine[64];
+	bool same;
+	int err = get_id(txn, "set", ret_set);
+
+	if (err == -ENOENT)
+		err = new_id(txn, "set", ret_set);
+	if (err != 0)
+		return err;
+	read_line(MACHINE_ID_FILE, machine, sizeof(machine));
+	err = meta_is(txn, "machine", machine, &same);
+	if (err == 0)
+		err = get_id(txn, "host", &cache->host);
+	if (err == -ENOENT || (err == 0 && !same)) {
+		if (err == 0)
+			log_warn("cache directory %s comes from another "
+				 "machine: it gets a new host id",
+				cache->dirs[0]);
+		err = new_id(txn, "host", &cache->host);
+		if (err == 0)
+			err = cache_meta_set_text(txn, "machine", machine);
+	}
+	return err;
+}
+
+static int begin_boot(struct cache_txn *txn, bool fresh, bool *ret_unclean)
+{
+	struct cache *cache = txn->cache;
+	uint64_t clean = 0;
+	char boot[64];
+	bool same;
+	int err;
+
+	read_line(BOOT_ID_FILE, boot, sizeof(boot));
+	err = meta_is(txn, "boot", boot, &same);
+	if (err == 0)
+		err = cache_meta_get_u64(txn, "boot_nr", &cache->boot_nr);
+	if (err == 0)
+		err = cache_meta_get_u64(txn, "clean", &clean);
+	if (err == 0)
+		err = cache_meta_get_u64(
+			txn, "flush_nr", &cache->durable_flush_nr);
+	if (err == 0 && !same) {
+		cache->boot_nr++;
+		err = cache_meta_set_text(txn, "boot", boot);
+	}
+	if (err == 0)
+		err = cache_meta_set_u64(txn, "boot_nr", cache->boot_nr);
+	if (err == 0)
+		err = cache_meta_set_u64(txn, "clean", 0);
+	if (err == 0)
+		err = clean ? load_totals(txn) : scan_totals(txn);
+	/* The root of a fresh index is counted at the commit. */
+	cache->totals.inodes -= txn->delta.inodes;
+	*ret_unclean = !fresh && !clean && !same;
+	if (err == 0 && *ret_unclean)
+		err = cache_local_recover(txn, cache->durable_flush_nr);
+	return err;
+}
+
+static int begin_counters(struct cache_txn *txn)
+{
+	struct cache *cache = txn->cache;
+	uint64_t known;
+	int err = 0;
+
+	for (int i = 0; i < CACHE_COUNTERS && err == 0; i++) {
+		struct cache_counter *c = &cache->counters[i];
+
+		uint64_t limit;
+
+		err = cache_meta_get_u64(txn, c->key, &limit);
+		if (err != 0)
+			break;
+		if (limit > c->next)
+			c->next = limit;
+		c->limit = c->saved_limit = limit;
+	}
+	if (err == 0)
+		err = cache_meta_get_u64(txn, "known_seq", &known);
+	if (err == 0)
+		atomic_store(&cache->known_top, known);
+	return err;
+}
+
+static int begin_session(struct cache *cache, struct cache_opened *opened,
+	struct cache_id *ret_set, char *why, size_t why_bytes)
+{
+	struct cache_txn *txn;
+	int err = cache_write(cache, &txn);
+
+	if (err != 0)
+		return err;
+	err = begin_counters(txn);
+	if (err == 0)
+		err = begin_store(txn, opened->fresh, why, why_bytes);
+	if (err == 0)
+		err = begin_host(txn, ret_set);
+	if (err == 0)
+		err = begin_boot(txn, opened->fresh, &opened->unclean);
+	/* Without the root nothing works. */
+	if (err == 0) {
+		struct cache_inode root;
+
+		err = cache_inode_get(txn, CACHE_ROOT_INO, &root);
+	}
+	if (err == 0)
+		return cache_commit(txn);
+	cache_abort(txn);
+	return err == -ENOENT ? -EIO : err;
+}
+
+static int set_synchronous(struct cache *cache, bool full)
+{
+	sqlite3 *db = cache->write_conn->db;
+	int code = sqlite3_exec(db,
+		full ? "PRAGMA synchronous = FULL"
+		     : "PRAGMA synchronous = NORMAL",
+		NULL, NULL, NULL);
+
+	return cache_db_errno(
+		db, code, cache->opening ? NULL : "PRAGMA synchronous");
+}
+
+/* ---- open ---- */
+
+static void explain(struct cache *cache, int err, char *why, size_t why_bytes)
+{
+	if (why[0] != '\0')
+		return;
+	if (err == -EIO)
+		snprintf(why, why_bytes,
+			"the index in %s cannot be read: run forebay fsck %s, "
+			"or move the cache directory away (what was not sent "
+			"to the store stays in its data files)",
+			cache->dirs[0], cache->dirs[0]);
+	else
+		snprintf(why, why_bytes, "cache directory %s: %s: %s",
+			cache->dirs[0], strerrordesc_np(-err),
+			err == -ENOSPC ? "free some space there"
+				       : "choose another one with -o cache=");
+}
+
+/* Others read nothing here; SQLite gives its other files the same mode. */
+static int make_index_file(struct cache *cache, bool *ret_made)
+{
+	int fd = openat(cache->dir_fds[0], CACHE_INDEX_FILE,
+		O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return errno == EEXIST ? 0 : -errno;
+	*ret_made = true;
+	close(fd);
+	return 0;
+}
+
+static int open_index(struct cache *cache, struct cache_opened *opened,
+	struct cache_dirs_undo *undo, char *why, size_t why_bytes)
+{
+	struct cache_id set;
+	int err = make_index_file(cache, &undo->made_index);
+	if (err == 0)
+		err = cache_conn_open(cache, true, &cache->write_conn);
+	if (err == 0)
+		err = cache_schema_open(cache, &opened->fresh, why, why_bytes);
+	if (err == 0)
+		err = begin_session(cache, opened, &set, why, why_bytes);
+	if (err == 0)
+		err = set_synchronous(cache, false);
+	if (err == 0)
+		err = cache_dirs_check_set(cache, &set, why, why_bytes);
+	if (err == 0 && fsync(cache->dir_fds[0]) != 0)
+		err = -errno;
+	if (err == 0)
+		err = cache_sync_open(cache);
+	if (err == 0)
+		err = cache_space_open(cache);
+	return err;
+}
+
+static struct cache *new_cache(const struct cache_config *config)
+{
+	struct cache *cache = base_calloc(1, sizeof(*cache));
+
+	cache->opening = true;
+	cache->env = config->env;
+	cache->config = *config;
+	cache->store = base_strdup(config->store);
+	cache->config.store = cache->store;
+	memcpy(cache->counters, counters_0, sizeof(counters_0));
+	base_mutex_init(&cache->writer, BASE_RANK_CACHE_WRITER);
+	base_mutex_init(&cache->readers_mutex, BASE_RANK_CACHE_READERS);
+	base_cond_init(&cache->readers_cond);
+	base_mutex_init(&cache->totals_mutex, BASE_RANK_STAT);
+	return cache;
+}
+
+static void free_cache(struct cache *cache)
+{
+	cache_dirs_close(cache);
+	base_mutex_fini(&cache->writer);
+	base_mutex_fini(&cache->readers_mutex);
+	pthread_cond_destroy(&cache->readers_cond);
+	base_mutex_fini(&cache->totals_mutex);
+	free(cache->store);
+	free(cache);
+}
+
+/* All connections; no transaction is open. */
+static void close_conns(struct cache *cache)
+{
+	struct cache_conn *conn;
+
+	while ((conn = cache->readers_free) != NULL) {
+		cache->readers_free = conn->next;
+		cache->readers_nr--;
+		cache_conn_close(conn);
+	}
+	cache_conn_close(cache->write_conn);
+	cache->write_conn = NULL;
+}
+
+int cache_open(const struct cache_config *config, struct cache **ret_cache,
+	struct cache_opened *ret_opened, char *ret_why, size_t why_bytes)
+{
+	struct cache *cache = new_cache(config);
+	struct cache_dirs_undo undo = { 0 };
+	struct cache_opened opened = { 0 };
+	int err;
+
+	ret_why[0] = '\0';
+	err = cache_dirs_open(cache, &undo, ret_why, why_bytes);
+	cache->config.dirs = (const char *const *)cache->dirs;
+	if (err == 0)
+		err = cache_data_prepare(cache, ret_why, why_bytes);
+	if (err == 0)
+		err = open_index(cache, &opened, &undo, ret_why, why_bytes);
+	if (err != 0) {
+		if (cache->dirs_nr != 0)
+			explain(cache, err, ret_why, why_bytes);
+		cache_sync_close(cache);
+		cache_space_close(cache);
+		close_conns(cache);
+		cache_data_finish(cache, true);
+		cache_dirs_undo(cache, &undo);
+		cache_dirs_undo_fini(&undo);
+		free_cache(cache);
+		return err;
+	}
+	cache_dirs_undo_fini(&undo);
+	cache->opening = false;
+	*ret_cache = cache;
+	*ret_opened = opened;
+	return 0;
+}
+
+void cache_start(struct cache *cache)
+{
+	cache_sync_start(cache);
+	cache_space_start(cache);
+}
+
+/* ---- close ---- */
+
+static int end_session(struct cache *cache)
+{
+	struct cache_txn *txn;
+	int err = set_synchronous(cache, true);
+
+	if (err == 0)
+		err = cache_write(cache, &txn);
+	if (err != 0)
+		return err;
+	/* Numbers that were reserved and not given are free again. */
+	for (int i = 0; i < CACHE_COUNTERS && err == 0; i++)
+		err = cache_meta_set_u64(
+			txn, cache->counters[i].key, cache->counters[i].next);
+	if (err == 0)
+		err = save_totals(txn);
+	if (err == 0)
+		err = cache_meta_set_u64(txn, "clean", 1);
+	if (err == 0)
+		return cache_commit(txn);
+	cache_abort(txn);
+	return err;
+}
+
+void cache_close(struct cache *cache)
+{
+	int err;
+
+	if (cache == NULL)
+		return;
+	cache_sync_flush(cache);
+	cache_sync_close(cache);
+	cache_space_close(cache);
+	err = cache_data_sync_all(cache);
+	if (err == 0)
+		err = end_session(cache);
+	if (err != 0)
+		log_error("cache: %s could not be closed cleanly: %s",
+			cache->dirs[0], strerrordesc_np(-err));
+	close_conns(cache);
+	cache_data_finish(cache, false);
+	free_cache(cache);
+}
+
+const struct cache_id *cache_host(const struct cache *cache)
+{
+	return &cache->host;
+}
+
+int cache_root_fd(const struct cache *cache)
+{
+	return cache->dir_fds[0];
+}

@@ -1,0 +1,360 @@
+/*
+ * The write-back journal: the line, subtrees, groups, totals.
+ *
+ * The line is every row that is not set aside, by (epoch, seq): the partial
+ * index owed_line.  `state <> 2` stands in its queries as it does in the
+ * index, or SQLite would not use it.  No query here looks at all rows.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/owed.h"
+#include "cache/path.h"
+
+/* Rows of a group looked at in one go. */
+#define JOIN_BATCH 256
+
+static int get_number(struct cache_query *q, uint64_t *ret)
+{
+	int err = cache_db_step(q);
+
+	if (err >= 0) {
+		*ret = err > 0 ? cache_db_u64(q) : 0;
+		err = 0;
+	}
+	return cache_db_end(q, err);
+}
+
+static int get_bool(struct cache_query *q, bool *ret)
+{
+	uint64_t n = 0;
+	int err = get_number(q, &n);
+
+	if (err == 0)
+		*ret = n != 0;
+	return err;
+}
+
+/* ---- names ---- */
+
+int cache_owed_any_row(struct cache_txn *txn, const char *name, bool *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_name WHERE name = ? AND "
+		"state <> 2 LIMIT 1");
+	cache_db_bind_name(&q, name);
+	return get_bool(&q, ret);
+}
+
+int cache_owed_any(struct cache_txn *txn, const char *name, bool *ret)
+{
+	int err = cache_owed_any_row(txn, name, ret);
+
+	if (err == 0 && !*ret)
+		err = cache_owed_prefix_covers(txn, name, ret);
+	return err;
+}
+
+/* ---- the line ---- */
+
+int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn, "SELECT coalesce(max(seq), 0) FROM owed");
+	return get_number(&q, ret);
+}
+
+int cache_owed_first_epoch(struct cache_txn *txn, uint64_t *ret)
+{
+	struct cache_query q;
+	uint64_t row = 0, prefix = 0;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT epoch FROM owed INDEXED BY owed_line WHERE state <> 2 "
+		"ORDER BY epoch LIMIT 1");
+	err = get_number(&q, &row);
+	if (err != 0)
+		return err;
+	cache_db_begin(&q, txn,
+		"SELECT epoch FROM owed_prefix ORDER BY epoch LIMIT 1");
+	err = get_number(&q, &prefix);
+	if (err == 0)
+		*ret = row == 0 || (prefix != 0 && prefix < row) ? prefix : row;
+	return err;
+}
+
+int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
+	cache_owed_fn each, void *arg)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_line "
+		"WHERE state <> 2 AND (epoch, seq) > (?, ?) "
+		"ORDER BY epoch, seq");
+	cache_db_bind_u64(&q, epoch);
+	cache_db_bind_u64(&q, after_seq);
+	return cache_owed_read_each(&q, each, arg);
+}
+
+int cache_owed_each_all(struct cache_txn *txn, cache_owed_fn each, void *arg)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed ORDER BY seq");
+	return cache_owed_read_each(&q, each, arg);
+}
+
+/* ---- subtrees ---- */
+
+/* All of the journal. */
+static int any_at_all(struct cache_txn *txn, uint64_t upto_seq, bool *ret_owed,
+	bool *ret_aside)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed WHERE seq <= ? AND +state <> 2 LIMIT 1");
+	cache_db_bind_u64(&q, upto_seq);
+	err = get_bool(&q, ret_owed);
+	if (err != 0)
+		return err;
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_aside WHERE state = 2 AND "
+		"seq <= ? LIMIT 1");
+	cache_db_bind_u64(&q, upto_seq);
+	return get_bool(&q, ret_aside);
+}
+
+/* Reads (name, state) rows until both are known. */
+static int look(struct cache_query *q, bool *ret_owed, bool *ret_aside)
+{
+	int err;
+
+	while ((err = cache_db_step(q)) > 0 && !(*ret_owed && *ret_aside)) {
+		if (cache_db_i64(q) == CACHE_OWED_ASIDE)
+			*ret_aside = true;
+		else
+			*ret_owed = true;
+	}
+	return cache_db_end(q, err < 0 ? err : 0);
+}
+
+static int any_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
+	bool *ret_owed, bool *ret_aside)
+{
+	struct cache_range_of range;
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT state FROM owed INDEXED BY owed_name WHERE name = ? "
+		"AND seq <= ?");
+	cache_db_bind_name(&q, path);
+	cache_db_bind_u64(&q, upto_seq);
+	err = look(&q, ret_owed, ret_aside);
+	if (err != 0)
+		return err;
+	cache_range_init(&range, path);
+	cache_db_begin(&q, txn,
+		"SELECT state FROM owed INDEXED BY owed_name WHERE name >= ? "
+		"AND name < ? AND seq <= ?");
+	cache_db_bind_blob(&q, range.from.data, range.from.len);
+	cache_db_bind_blob(&q, range.to.data, range.to.len);
+	cache_db_bind_u64(&q, upto_seq);
+	err = look(&q, ret_owed, ret_aside);
+	cache_range_fini(&range);
+	return err;
+}
+
+int cache_owed_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
+	bool *ret_owed, bool *ret_aside)
+{
+	bool owed = false, aside = false;
+	int err;
+
+	if (upto_seq > INT64_MAX)
+		upto_seq = INT64_MAX;
+	if (*path == '\0')
+		err = any_at_all(txn, upto_seq, &owed, &aside);
+	else
+		err = any_below(txn, path, upto_seq, &owed, &aside);
+	if (err == 0 && !owed)
+		err = cache_owed_prefix_touches(txn, path, upto_seq, &owed);
+	if (err == 0) {
+		*ret_owed = owed;
+		*ret_aside = aside;
+	}
+	return err;
+}
+
+int cache_owed_rename(
+	struct cache_txn *txn, const char *old_dir, const char *new_dir)
+{
+	struct cache_range_of range;
+	struct cache_query q;
+	int err;
+
+	/* substr() counts from one; bytes, because names are BLOBs. */
+	cache_range_init(&range, old_dir);
+	cache_db_begin(&q, txn,
+		"UPDATE owed SET name = "
+		"CAST(?1 || substr(name, ?2) AS BLOB) "
+		"WHERE name >= ?3 AND name < ?4 AND state = 0");
+	cache_db_bind_name(&q, new_dir);
+	cache_db_bind_u64(&q, range.dir_len);
+	cache_db_bind_blob(&q, range.from.data, range.from.len);
+	cache_db_bind_blob(&q, range.to.data, range.to.len);
+	err = cache_db_run(&q);
+	cache_range_fini(&range);
+	return err;
+}
+
+/* ---- groups ---- */
+
+/* `older` falls out: its name's newest row answers for both. */
+static int fall_out(struct cache_txn *txn, uint64_t older_seq)
+{
+	struct cache_owed older, newest;
+	int err = cache_owed_get(txn, older_seq, &older);
+
+	if (err != 0)
+		return err;
+	err = cache_owed_newest_unsent(txn, older.name, &newest);
+	if (err == 0) {
+		bool carry = newest.attrs_only && !older.attrs_only;
+
+		if (carry) {
+			newest.attrs_only = false;
+			newest.ino = older.ino;
+			newest.serial = older.serial;
+			newest.size_bytes = older.size_bytes;
+			newest.gen = older.gen;
+			newest.content = older.content;
+		}
+		if (newest.displaced == 0 && older.displaced != 0) {
+			newest.displaced = older.displaced;
+			carry = true;
+		}
+		if (carry)
+			err = cache_owed_put(txn, &newest);
+		cache_owed_fini(&newest);
+	}
+	cache_owed_fini(&older);
+	return err != 0 ? err : cache_owed_del(txn, older_seq);
+}
+
+/* Unsent rows of epoch b after `after` that a newer one of it outdates. */
+static int outdated(struct cache_txn *txn, uint64_t b, uint64_t after,
+	uint64_t *ret, size_t *ret_nr)
+{
+	struct cache_query q;
+	size_t nr = 0;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT o.seq FROM owed o INDEXED BY owed_line WHERE "
+		"o.state <> 2 AND o.epoch = ? AND o.seq > ? AND o.state = 0 "
+		"AND EXISTS(SELECT 1 FROM owed n INDEXED BY owed_name WHERE "
+		"n.name = o.name AND n.seq > o.seq AND n.epoch = o.epoch AND "
+		"n.state = 0) ORDER BY o.seq LIMIT ?");
+	cache_db_bind_u64(&q, b);
+	cache_db_bind_u64(&q, after);
+	cache_db_bind_u64(&q, JOIN_BATCH);
+	while ((err = cache_db_step(&q)) > 0 && nr < JOIN_BATCH)
+		ret[nr++] = cache_db_u64(&q);
+	*ret_nr = nr;
+	return cache_db_end(&q, err < 0 ? err : 0);
+}
+
+static int run_range(
+	struct cache_txn *txn, const char *sql, uint64_t a, uint64_t b)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn, sql);
+	cache_db_bind_u64(&q, a);
+	cache_db_bind_u64(&q, b);
+	return cache_db_run(&q);
+}
+
+int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b)
+{
+	uint64_t seqs[JOIN_BATCH], after = 0;
+	size_t nr;
+	int err = run_range(txn,
+		"UPDATE owed INDEXED BY owed_line SET epoch = ?2, grp = 1 "
+		"WHERE state <> 2 AND epoch BETWEEN ?1 AND ?2",
+		a, b);
+
+	if (err == 0)
+		err = run_range(txn,
+			"UPDATE owed_prefix SET epoch = ?2 "
+			"WHERE epoch BETWEEN ?1 AND ?2",
+			a, b);
+	do {
+		nr = 0;
+		if (err == 0)
+			err = outdated(txn, b, after, seqs, &nr);
+		for (size_t i = 0; i < nr && err == 0; i++) {
+			err = fall_out(txn, seqs[i]);
+			after = seqs[i];
+		}
+	} while (nr == JOIN_BATCH && err == 0);
+	return err;
+}
+
+/* ---- totals ---- */
+
+static int count_groups(struct cache_txn *txn, uint64_t *ret)
+{
+	uint64_t epoch = 0, groups = 0;
+	int err;
+
+	do {
+		struct cache_query q;
+
+		cache_db_begin(&q, txn,
+			"SELECT epoch FROM owed INDEXED BY owed_group WHERE "
+			"grp = 1 AND state <> 2 AND epoch > ? "
+			"ORDER BY epoch LIMIT 1");
+		cache_db_bind_u64(&q, epoch);
+		err = get_number(&q, &epoch);
+		groups += epoch != 0;
+	} while (err == 0 && epoch != 0);
+	*ret = groups;
+	return err;
+}
+
+static int stop_at_first(void *arg, const struct cache_owed *row)
+{
+	*(int64_t *)arg = row->entered_ns;
+	return 1;
+}
+
+int cache_owed_totals(struct cache_txn *txn, struct cache_owed_totals *ret)
+{
+	struct cache *cache = txn->cache;
+	struct cache_totals t;
+	int64_t oldest = 0;
+	int err = cache_owed_each(txn, 0, 0, stop_at_first, &oldest);
+
+	if (err < 0)
+		return err;
+	base_lock(&cache->totals_mutex);
+	t = cache->totals;
+	base_unlock(&cache->totals_mutex);
+	memset(ret, 0, sizeof(*ret));
+	ret->rows = (uint64_t)(t.owed_rows + txn->delta.owed_rows);
+	ret->bytes = (uint64_t)(t.owed_bytes + txn->delta.owed_bytes);
+	ret->aside = (uint64_t)(t.owed_aside + txn->delta.owed_aside);
+	ret->oldest_ns = oldest;
+	return count_groups(txn, &ret->groups);
+}

@@ -1,0 +1,245 @@
+/*
+ * What the store was told and has not surely answered, and the hashes of the
+ * blocks that it holds.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/path.h"
+
+#define COLUMNS                                                  \
+	"number, host, name, op, base_etag, content, owed_seq, " \
+	"sent_ns, boot, settled"
+
+void cache_sent_fini(struct cache_sent *sent)
+{
+	free(sent->name);
+	sent->name = NULL;
+}
+
+static void read_sent(struct cache_query *q, struct cache_sent *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->number = cache_db_u64(q);
+	cache_db_id(q, &ret->host);
+	ret->name = cache_db_take_text(q);
+	ret->op = (uint8_t)cache_db_i64(q);
+	cache_db_text(q, ret->base_etag, sizeof(ret->base_etag));
+	cache_db_id(q, &ret->content);
+	ret->owed_seq = cache_db_u64(q);
+	ret->sent_ns = cache_db_i64(q);
+	/* How old it is nobody knows: it begins to age with this boot. */
+	if (cache_db_u64(q) != q->txn->cache->boot_nr)
+		ret->sent_ns = 0;
+	ret->settled = cache_db_i64(q) != 0;
+}
+
+/* The columns after number. */
+static void bind_columns(struct cache_query *q, const struct cache_sent *sent)
+{
+	cache_db_bind_id(q,
+		cache_id_is_none(&sent->host) ? &q->txn->cache->host
+					      : &sent->host);
+	cache_db_bind_name(q, sent->name);
+	cache_db_bind_i64(q, sent->op);
+	cache_db_bind_name(q, sent->base_etag);
+	cache_db_bind_id(q, &sent->content);
+	cache_db_bind_u64(q, sent->owed_seq);
+	cache_db_bind_i64(q, sent->sent_ns);
+	cache_db_bind_u64(q, q->txn->cache->boot_nr);
+	cache_db_bind_i64(q, sent->settled);
+}
+
+int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"INSERT INTO sent(" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, "
+		"?, ?, ?)");
+	cache_db_bind_u64(&q, sent->number);
+	bind_columns(&q, sent);
+	return cache_db_run(&q);
+}
+
+int cache_sent_put(struct cache_txn *txn, const struct cache_sent *sent)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"UPDATE sent SET host = ?, name = ?, op = ?, base_etag = ?, "
+		"content = ?, owed_seq = ?, sent_ns = ?, boot = ?, "
+		"settled = ? WHERE number = ?");
+	bind_columns(&q, sent);
+	cache_db_bind_u64(&q, sent->number);
+	err = cache_db_run(&q);
+	if (err == 0 && cache_db_changes(txn) == 0)
+		err = -ENOENT;
+	return err;
+}
+
+int cache_sent_del(struct cache_txn *txn, uint64_t number)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn, "DELETE FROM sent WHERE number = ?");
+	cache_db_bind_u64(&q, number);
+	err = cache_db_run(&q);
+	if (err == 0 && cache_db_changes(txn) == 0)
+		err = -ENOENT;
+	return err;
+}
+
+int cache_sent_del_name(struct cache_txn *txn, const char *name)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn, "DELETE FROM sent WHERE name = ?");
+	cache_db_bind_name(&q, name);
+	return cache_db_run(&q);
+}
+
+static int read_one(struct cache_query *q, struct cache_sent *ret)
+{
+	int err = cache_db_one(q);
+
+	if (err == 0)
+		read_sent(q, ret);
+	return cache_db_end(q, err);
+}
+
+int cache_sent_of(
+	struct cache_txn *txn, const char *name, struct cache_sent *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " COLUMNS " FROM sent INDEXED BY sent_name WHERE "
+		"name = ? ORDER BY settled, number DESC LIMIT 1");
+	cache_db_bind_name(&q, name);
+	return read_one(&q, ret);
+}
+
+int cache_sent_unsettled(
+	struct cache_txn *txn, const char *name, struct cache_sent *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " COLUMNS " FROM sent INDEXED BY sent_name WHERE "
+		"name = ? AND settled = 0 ORDER BY number DESC LIMIT 1");
+	cache_db_bind_name(&q, name);
+	return read_one(&q, ret);
+}
+
+int cache_sent_below(struct cache_txn *txn, const char *dir, bool *ret)
+{
+	struct cache_range_of range;
+	struct cache_query q;
+	int err;
+
+	cache_range_init(&range, dir);
+	if (*dir == '\0') {
+		cache_db_begin(&q, txn,
+			"SELECT 1 FROM sent WHERE settled = 0 LIMIT 1");
+	} else {
+		cache_db_begin(&q, txn,
+			"SELECT 1 FROM sent INDEXED BY sent_name WHERE "
+			"name >= ? AND name < ? AND settled = 0 LIMIT 1");
+		cache_db_bind_blob(&q, range.from.data, range.from.len);
+		cache_db_bind_blob(&q, range.to.data, range.to.len);
+	}
+	err = cache_db_step(&q);
+	if (err >= 0) {
+		*ret = err > 0;
+		err = 0;
+	}
+	cache_range_fini(&range);
+	return cache_db_end(&q, err);
+}
+
+int cache_sent_each(
+	struct cache_txn *txn, uint64_t after, cache_sent_fn each, void *arg)
+{
+	struct cache_sent sent;
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT " COLUMNS " FROM sent WHERE number > ? "
+		"ORDER BY number");
+	cache_db_bind_u64(&q, after);
+	while ((err = cache_db_step(&q)) > 0) {
+		read_sent(&q, &sent);
+		err = each(arg, &sent);
+		cache_sent_fini(&sent);
+		if (err != 0)
+			break;
+	}
+	return cache_db_end(&q, err);
+}
+
+/* ---- manifests ---- */
+
+int cache_manifest_set(struct cache_txn *txn, const struct cache_id *content,
+	size_t nr, const uint8_t (*hashes)[CACHE_HASH_BYTES])
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn, "DELETE FROM manifest WHERE content = ?");
+	cache_db_bind_id(&q, content);
+	err = cache_db_run(&q);
+	for (size_t i = 0; i < nr && err == 0; i++) {
+		cache_db_begin(&q, txn,
+			"INSERT INTO manifest(content, block, hash) "
+			"VALUES (?, ?, ?)");
+		cache_db_bind_id(&q, content);
+		cache_db_bind_u64(&q, i);
+		cache_db_bind_blob(&q, hashes[i], CACHE_HASH_BYTES);
+		err = cache_db_run(&q);
+	}
+	return err;
+}
+
+int cache_manifest_get(struct cache_txn *txn, const struct cache_id *content,
+	size_t *ret_nr, uint8_t (**ret_hashes)[CACHE_HASH_BYTES])
+{
+	uint8_t(*hashes)[CACHE_HASH_BYTES] = NULL;
+	struct cache_query q;
+	size_t nr = 0, cap = 0;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT hash FROM manifest WHERE content = ? ORDER BY block");
+	cache_db_bind_id(&q, content);
+	while ((err = cache_db_step(&q)) > 0) {
+		size_t len;
+		void *hash = cache_db_take_blob(&q, &len);
+
+		if (nr == cap) {
+			cap = cap ? 2 * cap : 16;
+			hashes = base_realloc(hashes, cap * sizeof(*hashes));
+		}
+		/* Anything else is damage: then it is not known. */
+		if (hash != NULL && len == CACHE_HASH_BYTES)
+			memcpy(hashes[nr++], hash, CACHE_HASH_BYTES);
+		else
+			err = -ENOENT;
+		free(hash);
+		if (err < 0)
+			break;
+	}
+	if (err == 0 && nr == 0)
+		err = -ENOENT;
+	if (err == 0) {
+		*ret_nr = nr;
+		*ret_hashes = hashes;
+	} else {
+		free(hashes);
+	}
+	return cache_db_end(&q, err);
+}

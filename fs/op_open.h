@@ -1,0 +1,35 @@
+/*
+ * Making an inode ready to be written to: what open, truncate and create
+ * share.  Private to the op_*.c files.
+ *
+ * Threads and locks: inside the gate of the file (fs/handle.h); functions
+ * marked [sync] wait for the disk.
+ * Ownership: as in handle.h.
+ * Errors: of the index and the disk.
+ */
+#ifndef FS_OP_OPEN_H
+#define FS_OP_OPEN_H
+
+#include "fs/handle.h"
+#include "fs/reply.h"
+
+struct fs_ready {
+	bool truncate;	 /* to nothing */
+	bool kill_setid; /* the caller may not keep setuid and setgid */
+	bool rdwr;	 /* could map it shared and writable */
+};
+
+/* Must this wait for the disk?  If not, fs_make_ready() does not. */
+bool fs_ready_waits(struct fs_mount *m, struct cache_txn *txn,
+	const struct cache_inode *inode, const struct fs_ready *ready);
+/* [sync] The older state is kept if it is owed, the row says written-to, and
+ * that is durable where it has to be (KERNEL.md: durable before use).
+ * ret_inode is the row as it is then. */
+int fs_make_ready(struct fs_mount *m, struct fs_file *f,
+	const struct fs_ready *ready, struct cache_inode *ret_inode);
+/* May its content be changed at all? */
+int fs_may_change(struct fs_mount *m, const struct cache_inode *inode);
+/* Takes away what a write by an unprivileged user takes away. */
+void fs_kill_setid(struct cache_inode *inode);
+
+#endif

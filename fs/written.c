@@ -1,0 +1,617 @@
+/*
+ * Inodes that somebody may be writing to.
+ *
+ * The row's `stamp` is the data file as it was when the journal last heard of
+ * it.  A data file that looks different has changed.  One that looks the same
+ * may have changed too, where
+ *   W1  it could be mapped when the stamp was taken: a store to a page that is
+ *       already dirty does not move mtime;
+ *   W2  the kernel's stamps are coarse (before Linux 6.13) and this one was
+ *       young.
+ * Both are remembered as `suspect`, and what is suspect counts as changed once,
+ * when the last writer is gone.  Nobody was sent it before: what is written-to
+ * is sent only after a look of tier/'s own.
+ *
+ * The end of writing:
+ *   W3  no writer has it open, a read lease can be had (no writable mapping),
+ *       all inside the gate, so that no writer can come in between;
+ *   W4  one transaction notes the last change and that it is no longer
+ *       written-to.
+ */
+#include "fs/written.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "fs/handle_priv.h"
+
+#define MS 1000000ll
+#define TICK_NS (1000 * MS)
+#define YOUNG_NS (20 * MS) /* longer than any kernel's tick */
+#define PROBE_FIRST_NS (10 * MS)
+#define PROBE_LAST_NS (1000 * MS) /* doubling up to here, then */
+#define PROBE_SLOW_NS (5000 * MS)
+#define ROOM_NS (200 * MS)
+
+static void tick(void *arg);
+
+/* Does each change give a new ctime (Linux 6.13 and later), or only one a
+ * tick of the clock? */
+static bool probe_stamps(struct fs_mount *m)
+{
+	struct cache_stamp last, now;
+	bool fine;
+	int fd = openat(cache_root_fd(m->cache), ".",
+		O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return false;
+	fine = fs_fd_stamp(fd, &last) == 0;
+	for (int i = 0; fine && i < 8; i++) {
+		fine = pwrite(fd, "x", 1, 0) == 1 &&
+			fs_fd_stamp(fd, &now) == 0 &&
+			now.ctime_ns != last.ctime_ns;
+		last = now;
+	}
+	close(fd);
+	return fine;
+}
+
+/* W2.  The first caller finds out what this kernel's stamps are like. */
+static bool is_young(struct fs_handles *h, const struct cache_stamp *stamp)
+{
+	bool probed, fine;
+
+	base_lock(&h->mutex);
+	probed = h->stamps_probed;
+	fine = h->fine_stamps;
+	base_unlock(&h->mutex);
+	if (!probed) {
+		fine = probe_stamps(h->m);
+		base_lock(&h->mutex);
+		h->stamps_probed = true;
+		h->fine_stamps = fine;
+		base_unlock(&h->mutex);
+	}
+	return !fine &&
+		stamp->ctime_ns + YOUNG_NS > base_wall_ns(h->m->env);
+}
+
+/* ---- the list of what is written-to ---- */
+
+void fs_written_begin(struct fs_handles *h, struct fs_file *f,
+	const struct cache_inode *inode, bool rdwr, bool was_synced)
+{
+	bool young = is_young(h, &inode->stamp);
+	bool arm = false;
+
+	base_lock(&h->mutex);
+	if (!f->written) {
+		f->written = true;
+		f->rdwr = false;
+		f->suspect = young;
+		f->entered = f->synced = inode->stamp;
+		f->is_synced = was_synced;
+		f->seen = inode->stamp;
+		f->seen_ns = base_boot_ns(h->m->env);
+		f->written_next = h->written;
+		f->written_prev = &h->written;
+		if (h->written != NULL)
+			h->written->written_prev = &f->written_next;
+		h->written = f;
+		arm = !h->ticking;
+		h->ticking = true;
+	}
+	f->rdwr |= rdwr;
+	base_unlock(&h->mutex);
+	if (arm)
+		base_after(h->m->env, TICK_NS, tick, h);
+}
+
+/* With the mutex held. */
+static void no_longer_written(struct fs_file *f)
+{
+	if (!f->written)
+		return;
+	f->written = false;
+	*f->written_prev = f->written_next;
+	if (f->written_next != NULL)
+		f->written_next->written_prev = f->written_prev;
+	if (f->state == FS_LINGER)
+		f->state = FS_IDLE;
+}
+
+/* ---- entering ---- */
+
+int fs_written_note(struct fs_handles *h, struct cache_inode *inode, int fd)
+{
+	struct cache_stamp now;
+	int err = fs_fd_stamp(fd, &now);
+
+	if (err < 0)
+		return err;
+	inode->gen++;
+	inode->size_bytes = now.size_bytes;
+	if (now.mtime_ns != inode->stamp.mtime_ns)
+		inode->mtime_ns = now.mtime_ns;
+	if (now.ctime_ns > inode->ctime_ns)
+		inode->ctime_ns = now.ctime_ns;
+	inode->stamp = now;
+	inode->stored = false;
+	cache_id_new(h->m->cache, &inode->content);
+	return 0;
+}
+
+int fs_written_tell(struct fs_handles *h, struct cache_txn *txn,
+	const struct cache_inode *inode)
+{
+	struct base_str path = BASE_STR_INIT;
+	int err = cache_space_account(txn, inode->ino);
+
+	if (err < 0 || inode->nlink == 0 || h->m->opt.ro)
+		return err;
+	err = cache_path_of(txn, inode->ino, &path);
+	if (err == 0)
+		err = tier_enter(h->m->tier, txn, path.data, inode,
+			TIER_CONTENT, 0);
+	else if (err == -ENOENT)
+		err = 0;
+	base_str_fini(&path);
+	return err;
+}
+
+static int enter_in(struct fs_handles *h, struct fs_file *f,
+	struct cache_txn *txn, struct cache_stamp *ret_now)
+{
+	struct cache_inode inode;
+	struct cache_stamp now;
+	int err;
+
+	err = cache_inode_get(txn, f->ino, &inode);
+	if (err < 0)
+		return err;
+	err = fs_fd_stamp(f->fd, &now);
+	if (err < 0)
+		return err;
+	*ret_now = now;
+	if (fs_stamp_eq(&now, &inode.stamp))
+		return 0;
+	err = fs_written_note(h, &inode, f->fd);
+	*ret_now = inode.stamp;
+	if (err == 0)
+		err = cache_inode_put(txn, &inode);
+	if (err == 0)
+		err = fs_written_tell(h, txn, &inode);
+	return err < 0 ? err : 1;
+}
+
+int fs_written_enter(struct fs_handles *h, struct fs_file *f)
+{
+	struct cache_stamp now;
+	struct cache_txn *txn;
+	bool same, young;
+	int err;
+
+	err = fs_fd_stamp(f->fd, &now);
+	if (err < 0)
+		return err;
+	base_lock(&h->mutex);
+	same = fs_stamp_eq(&now, &f->entered);
+	base_unlock(&h->mutex);
+	if (same)
+		return 0;
+	err = cache_write(h->m->cache, &txn);
+	if (err < 0)
+		return err;
+	err = enter_in(h, f, txn, &now);
+	if (err <= 0) {
+		cache_abort(txn);
+		if (err == -ENOENT)
+			return 0;
+	} else {
+		err = cache_commit(txn);
+	}
+	if (err < 0)
+		return err;
+	young = is_young(h, &now);
+	base_lock(&h->mutex);
+	f->entered = now;
+	/* W1, unless an fsync has just cleaned its pages. */
+	f->suspect |= young || (f->rdwr &&
+			!(f->is_synced && fs_stamp_eq(&now, &f->synced)));
+	base_unlock(&h->mutex);
+	tier_kick(h->m->tier);
+	return 0;
+}
+
+/* ---- the end of writing ---- */
+
+/* W4.  Without `tell` the journal does not hear of it (its name cannot be in
+ * the store; the data stay here). */
+static int final_in(struct fs_handles *h, struct fs_file *f,
+	struct cache_txn *txn, bool tell)
+{
+	struct cache_inode inode;
+	struct cache_stamp now;
+	bool changed, synced;
+	int err;
+
+	err = cache_inode_get(txn, f->ino, &inode);
+	if (err < 0)
+		return err;
+	err = fs_fd_stamp(f->fd, &now);
+	if (err < 0)
+		return err;
+	base_lock(&h->mutex);
+	changed = f->suspect || !fs_stamp_eq(&now, &inode.stamp);
+	synced = f->is_synced && !f->suspect && fs_stamp_eq(&now, &f->synced);
+	base_unlock(&h->mutex);
+	if (changed)
+		err = fs_written_note(h, &inode, f->fd);
+	inode.written = false;
+	if (synced)
+		inode.synced_gen = inode.gen;
+	if (err == 0)
+		err = cache_inode_put(txn, &inode);
+	if (err == 0 && changed && tell)
+		err = fs_written_tell(h, txn, &inode);
+	return err;
+}
+
+static int final(struct fs_handles *h, struct fs_file *f, bool tell)
+{
+	struct cache_txn *txn;
+	int err = cache_write(h->m->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = final_in(h, f, txn, tell);
+	if (err < 0) {
+		cache_abort(txn);
+		return err == -ENOENT ? 0 : err;
+	}
+	return cache_commit(txn);
+}
+
+static int finalise(struct fs_handles *h, struct fs_file *f)
+{
+	int err = final(h, f, true);
+
+	if (err == -EINVAL || err == -ENAMETOOLONG) {
+		log_error("inode %llu stays local: the store cannot have a "
+			  "blob of its name",
+			(unsigned long long)f->ino);
+		err = final(h, f, false);
+	}
+	if (err < 0)
+		log_error("inode %llu: cannot note the end of writing: %s",
+			(unsigned long long)f->ino, strerror(-err));
+	return err;
+}
+
+static void end_locked(void *arg);
+
+static void end_again(void *arg)
+{
+	struct fs_file *f = arg;
+
+	if (fs_file_lock(f->h, f, &f->end_wait))
+		end_locked(f);
+}
+
+/* Inside the gate; `ending` keeps a second one away. */
+static void end_locked(void *arg)
+{
+	struct fs_file *f = arg;
+	struct fs_handles *h = f->h;
+	bool done;
+
+	base_lock(&h->mutex);
+	/* A new writer's release comes here again. */
+	done = f->writers > 0 || !f->written;
+	if (done)
+		f->ending = false;
+	base_unlock(&h->mutex);
+
+	if (!done && fs_lease_probe(h, f->fd, F_RDLCK) && finalise(h, f) == 0) {
+		base_lock(&h->mutex);
+		no_longer_written(f);
+		f->ending = false;
+		base_unlock(&h->mutex);
+		tier_kick(h->m->tier);
+		done = true;
+	}
+	if (!done) {
+		int64_t delay = f->probe_delay_ns;
+
+		f->probe_delay_ns = delay < PROBE_LAST_NS ? delay * 2
+							  : PROBE_SLOW_NS;
+		fs_file_unlock(h, f);
+		base_after(h->m->env, delay, end_again, f);
+		return;
+	}
+	fs_file_unlock(h, f);
+	fs_file_put(h, f);
+}
+
+void fs_written_end(struct fs_handles *h, struct fs_file *f)
+{
+	bool begin;
+
+	base_lock(&h->mutex);
+	begin = f->written && f->writers == 0 && !f->ending && !h->finished;
+	if (begin) {
+		f->ending = true;
+		f->probe_delay_ns = PROBE_FIRST_NS;
+		f->end_wait.fn = end_locked;
+		f->end_wait.arg = f;
+	}
+	base_unlock(&h->mutex);
+	if (begin)
+		end_again(f);
+	else
+		fs_file_put(h, f);
+}
+
+/* Every slot ends as if it had been released. */
+static void release_all(struct fs_handles *h)
+{
+	uint32_t nr;
+
+	base_lock(&h->mutex);
+	h->finished = true;
+	nr = h->slots_nr;
+	base_unlock(&h->mutex);
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t fh;
+		bool open;
+		struct fs_file *f;
+
+		base_lock(&h->mutex);
+		open = h->slots[i].open.file != NULL;
+		fh = i | (uint64_t)h->slots[i].generation << 32;
+		base_unlock(&h->mutex);
+		f = open ? fs_file_release(h, fh) : NULL;
+		if (f != NULL)
+			fs_file_put(h, f);
+	}
+}
+
+void fs_handles_finish(struct fs_handles *h)
+{
+	struct fs_file *f;
+
+	release_all(h);
+	for (;;) {
+		base_lock(&h->mutex);
+		f = h->written;
+		if (f != NULL)
+			fs_file_ref(f);
+		base_unlock(&h->mutex);
+		if (f == NULL)
+			return;
+		/* A mapping that outlives the mount: what it stores from now
+		 * on is found by its data file's stamp. */
+		if (!fs_lease_probe(h, f->fd, F_RDLCK))
+			log_warn("inode %llu is still mapped for writing",
+				(unsigned long long)f->ino);
+		finalise(h, f);
+		base_lock(&h->mutex);
+		no_longer_written(f);
+		base_unlock(&h->mutex);
+		fs_file_put(h, f);
+	}
+}
+
+/* ---- once a second ---- */
+
+/* A file as the tick saw it. */
+struct look {
+	struct fs_file *file;
+	bool account, enter;
+};
+
+static void look_at(struct fs_handles *h, struct look *look, int64_t now_ns)
+{
+	struct fs_file *f = look->file;
+	struct cache_stamp now;
+
+	if (fs_fd_stamp(f->fd, &now) < 0)
+		return;
+	base_lock(&h->mutex);
+	if (!fs_stamp_eq(&now, &f->seen)) {
+		f->seen = now;
+		f->seen_ns = now_ns;
+		look->account = true;
+	} else if (now_ns - f->seen_ns >= h->m->opt.writeback_open_ns) {
+		look->enter = !fs_stamp_eq(&now, &f->entered);
+	}
+	if (now.size_bytes > f->entered.size_bytes)
+		h->writing_bytes += now.size_bytes - f->entered.size_bytes;
+	base_unlock(&h->mutex);
+}
+
+static void account(struct fs_handles *h, const struct look *looks, size_t nr)
+{
+	struct cache_txn *txn;
+	int err = cache_write(h->m->cache, &txn);
+
+	if (err < 0)
+		return;
+	for (size_t i = 0; err >= 0 && i < nr; i++) {
+		if (looks[i].account)
+			err = cache_space_account(txn, looks[i].file->ino);
+		if (err == -ENOENT)
+			err = 0;
+	}
+	if (err < 0)
+		cache_abort(txn);
+	else
+		cache_commit(txn);
+}
+
+static struct look *all_written(struct fs_handles *h, size_t *ret_nr)
+{
+	struct look *looks = NULL;
+	size_t nr = 0, cap = 0;
+
+	base_lock(&h->mutex);
+	for (struct fs_file *f = h->written; f != NULL; f = f->written_next) {
+		if (nr == cap) {
+			cap = cap ? cap * 2 : 16;
+			looks = base_realloc(looks, cap * sizeof(*looks));
+		}
+		memset(&looks[nr], 0, sizeof(looks[nr]));
+		looks[nr++].file = f;
+		fs_file_ref(f);
+	}
+	h->writing_bytes = 0;
+	h->ticking = nr > 0 && !h->finished;
+	base_unlock(&h->mutex);
+	*ret_nr = nr;
+	return looks;
+}
+
+static void tick(void *arg)
+{
+	struct fs_handles *h = arg;
+	int64_t now_ns = base_boot_ns(h->m->env);
+	bool changed = false, again;
+	struct look *looks;
+	size_t nr;
+
+	looks = all_written(h, &nr);
+	base_lock(&h->mutex);
+	again = h->ticking;
+	base_unlock(&h->mutex);
+	for (size_t i = 0; again && i < nr; i++) {
+		look_at(h, &looks[i], now_ns);
+		changed |= looks[i].account;
+	}
+	if (changed)
+		account(h, looks, nr);
+	for (size_t i = 0; i < nr; i++) {
+		if (looks[i].enter)
+			fs_written_enter(h, looks[i].file);
+		fs_file_put(h, looks[i].file);
+	}
+	free(looks);
+	if (again)
+		base_after(h->m->env, TICK_NS, tick, h);
+}
+
+/* ---- fsync ---- */
+
+/* What was synced up to `gen` is noted; a writer may go on from there. */
+static int note_synced(struct fs_handles *h, uint64_t ino, uint64_t gen,
+	const struct cache_stamp *now)
+{
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	int err = cache_write(h->m->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_inode_get(txn, ino, &inode);
+	if (err == 0) {
+		if (inode.synced_gen < gen)
+			inode.synced_gen = gen;
+		if (inode.written) {
+			inode.gen++;
+			inode.size_bytes = now->size_bytes;
+			if (now->mtime_ns != inode.stamp.mtime_ns)
+				inode.mtime_ns = now->mtime_ns;
+		}
+		err = cache_inode_put(txn, &inode);
+	}
+	if (err == 0 && inode.written)
+		err = cache_space_account(txn, ino);
+	if (err < 0) {
+		cache_abort(txn);
+		return err;
+	}
+	return cache_commit(txn);
+}
+
+static int sync_data(struct fs_handles *h, const struct cache_inode *inode)
+{
+	struct cache_stamp before, after;
+	uint64_t allocated;
+	struct fs_file *f;
+	int err;
+
+	err = cache_data_stat(h->m->cache, inode->ino, inode->serial, &before,
+		&allocated);
+	if (err == 0)
+		err = cache_data_sync(
+			h->m->cache, inode->ino, inode->serial);
+	if (err == 0)
+		err = cache_data_stat(h->m->cache, inode->ino, inode->serial,
+			&after, &allocated);
+	if (err == 0)
+		err = note_synced(h, inode->ino, inode->gen, &after);
+	if (err < 0)
+		return err;
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, inode->ino);
+	if (f != NULL && f->written && fs_stamp_eq(&before, &after)) {
+		f->synced = after;
+		f->is_synced = true;
+	}
+	base_unlock(&h->mutex);
+	return 0;
+}
+
+int fs_written_sync(struct fs_handles *h, uint64_t ino)
+{
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	int err = cache_read(h->m->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_inode_get(txn, ino, &inode);
+	cache_abort(txn);
+	/* What is clean is in the store, and nothing is lost with it. */
+	if (err == 0 && inode.kind == CACHE_FILE &&
+		inode.data == CACHE_WHOLE &&
+		(inode.written || inode.gen != inode.synced_gen))
+		err = sync_data(h, &inode);
+	if (err == 0)
+		err = cache_sync_index(h->m->cache);
+	if (err == 0)
+		tier_mark_sync(h->m->tier);
+	return err;
+}
+
+/* ---- room ---- */
+
+bool fs_written_may_write(struct fs_handles *h)
+{
+	struct tier_status status = { 0 };
+	int64_t now = base_boot_ns(h->m->env);
+	uint64_t bytes;
+	bool ask, ret;
+
+	base_lock(&h->mutex);
+	ask = h->room_asked_ns == 0 || now - h->room_asked_ns >= ROOM_NS;
+	if (ask)
+		h->room_asked_ns = now;
+	ret = h->may_write;
+	bytes = h->writing_bytes;
+	base_unlock(&h->mutex);
+	if (!ask)
+		return ret;
+	if (tier_status(h->m->tier, &status) < 0)
+		return ret;
+	ret = cache_space_may_write(h->m->cache, status.dirty_bytes + bytes);
+	base_lock(&h->mutex);
+	h->may_write = ret;
+	base_unlock(&h->mutex);
+	return ret;
+}

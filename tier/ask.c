@@ -1,0 +1,169 @@
+/*
+ * One name, asked for alone: HEAD, and where there is no blob, whether
+ * something lies below it.
+ */
+#include "tier/list.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+uint64_t tier_name_hash(uint64_t parent, const char *name)
+{
+	/* FNV-1a over the parent's number and the name, then mixed: keys are
+	 * not an attack surface here, a collision costs one walk. */
+	uint64_t h = 14695981039346656037ULL;
+
+	for (unsigned i = 0; i < 8; i++)
+		h = (h ^ ((parent >> (8 * i)) & 0xff)) * 1099511628211ULL;
+	for (; *name != '\0'; name++)
+		h = (h ^ (unsigned char)*name) * 1099511628211ULL;
+	h ^= h >> 32;
+	h *= 0xd6e8feb86659fd93ULL;
+	return h ^ (h >> 32);
+}
+
+static void ask_end(struct refresh *r, int err)
+{
+	if (err == 0)
+		tier_list_asked(r->lists, r->ino, r->name);
+	blob_req_fini(&r->req);
+	free(r->path);
+	free(r->only);
+	free(r->dir);
+	tier_refresh_end(r, err);
+}
+
+/* Writes down what was learned: an entry, or absence. */
+static int learn(struct refresh *r, const struct blob_entry *entry)
+{
+	struct tier *t = r->lists->tier;
+	char shown[CACHE_NAME_MAX + 1];
+	struct base_str path = BASE_STR_INIT;
+	struct cache_txn *txn;
+	int err = cache_write(t->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_path_join(txn, r->ino, r->name, &path);
+	if (err == 0 && strcmp(path.data, r->path) != 0)
+		err = -ESTALE; /* renamed meanwhile */
+	base_str_fini(&path);
+	if (err == 0 && entry != NULL)
+		err = tier_merge_entry(
+			t, txn, r->ino, entry, r->start_seq, shown);
+	else if (err == 0)
+		err = tier_merge_absent(t, txn, r->ino, r->name, r->start_seq);
+	if (err < 0) {
+		cache_abort(txn);
+		return err;
+	}
+	return cache_commit(txn);
+}
+
+static int ask_err(const struct blob_req *req)
+{
+	if (req->result == BLOB_STOPPED)
+		return -EINTR;
+	if (req->result == BLOB_DENIED)
+		return -EACCES;
+	return req->result == BLOB_OK ? 0 : -EIO;
+}
+
+static void below_taken(void *arg)
+{
+	struct refresh *r = arg;
+	struct tier *t = r->lists->tier;
+	struct blob_entry entry = { .name = r->path, .prefix = true };
+	int err = ask_err(&r->req);
+
+	if (err == 0 && r->req.page.entries_nr > 0)
+		err = learn(r, &entry);
+	else if (err == 0 && r->req.page.next == NULL)
+		err = learn(r, NULL);
+	ask_end(r, err);
+	tier_answered(t);
+}
+
+static void below_answered(struct blob_req *req)
+{
+	struct refresh *r = req->arg;
+
+	base_post(r->lists->tier->env, below_taken, r);
+}
+
+/* No blob of that name: is it a prefix? */
+static void ask_below(struct refresh *r)
+{
+	struct base_str only = BASE_STR_INIT;
+	size_t len;
+
+	base_str_puts(&only, r->name);
+	base_str_putc(&only, '/');
+	blob_req_fini(&r->req);
+	memset(&r->req, 0, sizeof(r->req));
+	r->only = base_str_take(&only);
+	r->req.op = BLOB_LIST;
+	tier_path_last(r->path, &len);
+	r->dir = base_strdup(r->path);
+	r->dir[len] = '\0';
+	r->req.name = r->dir;
+	r->req.in.list.only = r->only;
+	r->req.in.list.max = 1;
+	r->req.done = below_answered;
+	r->req.arg = r;
+	tier_submit(r->lists->tier, &r->req);
+}
+
+static void head_taken(void *arg)
+{
+	struct refresh *r = arg;
+	struct tier *t = r->lists->tier;
+	struct blob_entry entry = { .name = r->path };
+
+	if (r->req.result == BLOB_NOT_FOUND) {
+		ask_below(r);
+	} else {
+		int err = ask_err(&r->req);
+
+		entry.props = r->req.props;
+		if (err == 0)
+			err = learn(r, &entry);
+		ask_end(r, err);
+	}
+	tier_answered(t);
+}
+
+static void head_answered(struct blob_req *req)
+{
+	struct refresh *r = req->arg;
+
+	base_post(r->lists->tier->env, head_taken, r);
+}
+
+void tier_ask(struct refresh *r)
+{
+	struct tier *t = r->lists->tier;
+	struct base_str path = BASE_STR_INIT;
+	struct cache_txn *txn;
+	int err = cache_read(t->cache, &txn);
+
+	if (err == 0) {
+		err = cache_path_join(txn, r->ino, r->name, &path);
+		cache_abort(txn);
+	}
+	if (err == 0 && atomic_load(&t->stopping))
+		err = -EINTR;
+	if (err < 0) {
+		base_str_fini(&path);
+		tier_refresh_end(r, err);
+		return;
+	}
+	r->path = base_str_take(&path);
+	r->start_seq = tier_tick(t);
+	memset(&r->req, 0, sizeof(r->req));
+	r->req.op = BLOB_HEAD;
+	r->req.name = r->path;
+	r->req.done = head_answered;
+	r->req.arg = r;
+	tier_submit(t, &r->req);
+}

@@ -1,0 +1,125 @@
+/*
+ * Who waits until the store has what was owed when they asked.
+ */
+#include "tier/line.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static bool flush_is_over(
+	struct tier_line *line, struct flush *flush, int *ret_err)
+{
+	struct cache_txn *txn;
+	bool owed = false, aside = false;
+	int err = cache_read(line->tier->cache, &txn);
+
+	if (err == 0) {
+		err = cache_owed_below(
+			txn, flush->path, flush->upto_seq, &owed, &aside);
+		cache_abort(txn);
+	}
+	*ret_err = err < 0 ? err : aside ? -EIO : 0;
+	return err < 0 || !owed;
+}
+
+void tier_flushes_end(struct tier_line *line)
+{
+	struct flush *flush, *next;
+	int err;
+
+	base_lock(&line->mutex);
+	flush = LIST_FIRST(&line->flushes);
+	base_unlock(&line->mutex);
+	for (; flush != NULL; flush = next) {
+		bool over = flush->begun && flush_is_over(line, flush, &err);
+
+		base_lock(&line->mutex);
+		if (flush->cancelled) {
+			over = true;
+			err = -EINTR;
+		}
+		next = LIST_NEXT(flush, link);
+		if (over)
+			LIST_REMOVE(flush, link);
+		base_unlock(&line->mutex);
+		if (over) {
+			tier_call_end(line->tier, flush->call, err);
+			free(flush->path);
+			free(flush);
+		}
+	}
+}
+
+bool tier_flush_cancel(struct tier *tier, struct tier_call *call)
+{
+	struct tier_line *line = tier->line;
+	struct flush *flush;
+
+	base_lock(&line->mutex);
+	LIST_FOREACH(flush, &line->flushes, link)
+	{
+		if (flush->call == call)
+			flush->cancelled = true;
+	}
+	base_unlock(&line->mutex);
+	tier_line_tick_soon(line);
+	return true;
+}
+
+bool tier_is_flushing(struct tier_line *line)
+{
+	bool flushing;
+
+	base_lock(&line->mutex);
+	flushing = !LIST_EMPTY(&line->flushes);
+	base_unlock(&line->mutex);
+	return flushing;
+}
+
+/* Flushes that came since the last look wait for what is owed now. */
+static void begin_flushes(void *arg)
+{
+	struct tier_line *line = arg;
+	struct cache_txn *txn;
+	struct flush *flush;
+	uint64_t seq = UINT64_MAX;
+
+	if (cache_read(line->tier->cache, &txn) == 0) {
+		cache_owed_max_seq(txn, &seq);
+		cache_abort(txn);
+	}
+	base_lock(&line->mutex);
+	LIST_FOREACH(flush, &line->flushes, link)
+	{
+		if (!flush->begun) {
+			flush->begun = true;
+			flush->upto_seq = seq;
+		}
+	}
+	base_unlock(&line->mutex);
+	tier_line_tick_soon(line);
+}
+
+void tier_flush(struct tier *tier, const char *path, struct tier_call *call)
+{
+	struct tier_line *line = tier->line;
+	struct flush *flush = base_calloc(1, sizeof(*flush));
+	bool stopped;
+
+	flush->path = base_strdup(path);
+	flush->call = call;
+	flush->upto_seq = UINT64_MAX;
+	call->owner = flush;
+	base_lock(&line->mutex);
+	stopped = line->stopped;
+	if (!stopped)
+		LIST_INSERT_HEAD(&line->flushes, flush, link);
+	base_unlock(&line->mutex);
+	if (!stopped) {
+		base_strand_post(line->strand, begin_flushes, line);
+		return;
+	}
+	free(flush->path);
+	free(flush);
+	tier_call_end(tier, call, -EINTR);
+}
