@@ -150,6 +150,7 @@ static void *worker_main(void *arg)
 static void *timer_main(void *arg)
 {
 	struct pool *p = arg;
+	struct task *t;
 
 	base_lock(&p->mutex);
 	while (!p->stopping) {
@@ -161,7 +162,9 @@ static void *timer_main(void *arg)
 			base_cond_wait_ns(
 				&p->timer, &p->mutex, p->heap[0]->due_ns - now);
 		} else {
-			STAILQ_INSERT_TAIL(&p->queue, heap_pop(p), link);
+			/* not inside the macro, which names it thrice */
+			t = heap_pop(p);
+			STAILQ_INSERT_TAIL(&p->queue, t, link);
 			pthread_cond_signal(&p->work);
 		}
 	}

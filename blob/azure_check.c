@@ -213,6 +213,9 @@ enum blob_result azure_request_check(struct azure_run *run, int *ret_err)
 #endif
 		return BLOB_REFUSED;
 	}
+	if ((req->op == BLOB_PUT && req->in.put.body.md5 == NULL) ||
+		(req->op == BLOB_PUT_BLOCK && req->in.block.body.md5 == NULL))
+		return BLOB_REFUSED;
 	result = check_meta(req);
 	if (result != BLOB_OK) {
 		*ret_err = blob_retry_errno(result);

@@ -2,7 +2,7 @@
  * One request of the Azure store, from its start to done().
  *
  * Stages of a run, all on its loop's thread:
- *	NEW -> TOKEN or CALL	azure_run_start(): names are good, the circuit closed
+ *	NEW -> TOKEN or CALL	azure_run_start(): good names, circuit closed
  *	TOKEN -> CALL, PAUSE	on_bearer()
  *	CALL -> PAUSE		on_call_done(): to be tried again, later
  *	CALL -> TOKEN, CALL	... at once: a refused token, once; half a blob

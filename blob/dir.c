@@ -1,13 +1,6 @@
 /*
- * The `dir:` store: opening, the pool of threads, and its watcher.
- *
- * States of a job: queued -> running -> done; only a queued job can be ended
- * by the watcher, a running one sees its `cancelled` flag, `closing` and its
- * deadline between pieces (dir_job_check).  req->priv points to the job until
- * just before `done`, so that a late cancel finds nothing.
- *
- * Threads: blob_dir_open() starts threads_nr workers and one watcher;
- * close() joins them.
+ * The `dir:` store: opening it, noticing that its directory has gone or is
+ * another, and what -errno means to a caller.  See dir_priv.h.
  */
 #include "blob/dir.h"
 #include "blob/dir_priv.h"
@@ -21,64 +14,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-int64_t dir_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ll + ts.tv_nsec;
-}
-
-static void queue_push(struct dir_queue *q, struct dir_job *job, bool front)
-{
-	job->next = front ? q->head : NULL;
-	job->prev = front ? NULL : q->tail;
-	if (job->next)
-		job->next->prev = job;
-	else
-		q->tail = job;
-	if (job->prev)
-		job->prev->next = job;
-	else
-		q->head = job;
-}
-
-static void queue_remove(struct dir_queue *q, struct dir_job *job)
-{
-	if (job->next)
-		job->next->prev = job->prev;
-	else
-		q->tail = job->prev;
-	if (job->prev)
-		job->prev->next = job->next;
-	else
-		q->head = job->next;
-	job->next = job->prev = NULL;
-}
-
-static struct dir_queue *queue_of(struct dir_job *job)
-{
-	return job->req->background ? &job->store->background
-				    : &job->store->foreground;
-}
-
-int dir_job_check(struct dir_job *job)
-{
-	bool closing;
-
-	if (atomic_load(&job->cancelled))
-		return -EINTR;
-	base_lock(&job->store->lock);
-	closing = job->store->closing;
-	job->store->progress_ns = dir_now_ns();
-	base_unlock(&job->store->lock);
-	if (closing)
-		return -EINTR;
-	if (dir_now_ns() - job->started_ns > job->timeout_ns)
-		return -ETIMEDOUT;
-	return 0;
-}
 
 enum blob_result dir_fail(struct blob_req *req, enum blob_result result,
 	int err, const char *code)
@@ -260,14 +195,14 @@ static void learn_id(struct dir_job *job)
 	free(old);
 }
 
-/* ---- the pool ---- */
+/* ---- a request ---- */
 
 static enum blob_result run(struct dir_job *job)
 {
 	struct blob_req *req = job->req;
-	int err = dir_job_check(job);
+	int err = 0;
 
-	if (err == 0 && !(req->op == BLOB_LIST && req->name[0] == '\0'))
+	if (!(req->op == BLOB_LIST && req->name[0] == '\0'))
 		err = dir_name_check(req->name);
 	if (err == 0 && dir_name_own(req->name))
 		return dir_fail(req, BLOB_NAME, -EINVAL, "ReservedName");
@@ -300,207 +235,26 @@ static enum blob_result run(struct dir_job *job)
 	return dir_fail(req, BLOB_UNSUPPORTED, -EOPNOTSUPP, "UnknownOperation");
 }
 
-/* The last step: the job is in no queue, and nobody else will end it. */
-static void finish(struct dir_job *job, enum blob_result result)
+enum blob_result dir_run(struct dir_job *job)
 {
-	struct blob_dir *store = job->store;
-	struct blob_req *req = job->req;
-
-	req->result = result;
-	if (result == BLOB_OK) {
-		req->err = 0;
-		req->code[0] = '\0';
-	}
-	base_lock(&store->lock);
-	req->priv = NULL;
-	store->progress_ns = dir_now_ns();
-	base_unlock(&store->lock);
-	free(job);
-	req->done(req);
-}
-
-static void work(struct dir_job *job)
-{
-	struct blob_req *req = job->req;
 	enum blob_result result;
-	int err;
+	int err = root_get(job->store, &job->root);
 
-	job->started_ns = dir_now_ns();
-	req->server_time_s = time(NULL);
-	err = dir_job_check(job);
-	if (err == 0)
-		err = root_get(job->store, &job->root);
-	if (err) {
-		finish(job, dir_errno(req, err));
-		return;
-	}
+	if (err)
+		return dir_errno(job->req, err);
 	result = run(job);
-	if (strcmp(req->name, ".forebay/id") == 0)
+	if (strcmp(job->req->name, ".forebay/id") == 0)
 		learn_id(job);
 	root_put(job->store, job->root);
-	finish(job, result);
+	return result;
 }
 
-/* Foreground first; the background never takes the last thread. */
-static struct dir_job *next_job(struct blob_dir *store, bool *ret_background)
+void dir_probe(struct blob_dir *store)
 {
-	struct dir_job *job = store->foreground.head;
-
-	*ret_background = false;
-	if (job) {
-		queue_remove(&store->foreground, job);
-		return job;
-	}
-	job = store->background.head;
-	if (!job ||
-		(store->threads_nr > 1 && !store->closing &&
-			store->running_background + 1 >= store->threads_nr))
-		return NULL;
-	queue_remove(&store->background, job);
-	*ret_background = true;
-	return job;
-}
-
-static void *worker(void *arg)
-{
-	struct blob_dir *store = arg;
-	struct dir_job *job;
-	bool background;
-
-	base_lock(&store->lock);
-	for (;;) {
-		job = next_job(store, &background);
-		if (!job) {
-			if (store->closing)
-				break;
-			base_cond_wait(&store->work, &store->lock);
-			continue;
-		}
-		store->running_background += background;
-		store->progress_ns = dir_now_ns();
-		base_unlock(&store->lock);
-		work(job);
-		base_lock(&store->lock);
-		store->running_background -= background;
-		if (background && store->background.head)
-			pthread_cond_signal(&store->work);
-	}
-	base_unlock(&store->lock);
-	return NULL;
-}
-
-static void dir_submit(struct blob_store *base, struct blob_req *req)
-{
-	struct blob_dir *store = (struct blob_dir *)base;
-	struct dir_job *job = base_calloc(1, sizeof(*job));
-	uint32_t ms = req->timeout_ms ? req->timeout_ms : store->timeout_ms;
-
-	job->req = req;
-	job->store = store;
-	job->submitted_ns = job->started_ns = dir_now_ns();
-	job->timeout_ns = ms * 1000000ll;
-	req->err = 0;
-	req->code[0] = '\0';
-	req->uncertain = false;
-	req->http_status = 0;
-	memset(&req->props, 0, sizeof(req->props));
-	memset(&req->page, 0, sizeof(req->page));
-	memset(&req->blocks, 0, sizeof(req->blocks));
-	base_lock(&store->lock);
-	req->priv = job;
-	queue_push(queue_of(job), job, false);
-	pthread_cond_signal(&store->work);
-	base_unlock(&store->lock);
-}
-
-static void dir_cancel(struct blob_store *base, struct blob_req *req)
-{
-	struct blob_dir *store = (struct blob_dir *)base;
-	struct dir_job *job;
-
-	base_lock(&store->lock);
-	job = req->priv;
-	if (job)
-		atomic_store(&job->cancelled, true);
-	base_unlock(&store->lock);
-}
-
-/* ---- the watcher ---- */
-
-/* A queued job that nobody will take in time: every thread is stuck in the
- * kernel (a hung mount), or it was cancelled meanwhile. */
-static struct dir_job *take_stuck(struct blob_dir *store, struct dir_queue *q)
-{
-	int64_t now = dir_now_ns();
-
-	for (struct dir_job *job = q->head; job; job = job->next) {
-		int64_t since = job->submitted_ns > store->progress_ns
-			? job->submitted_ns
-			: store->progress_ns;
-
-		if (now - since < job->timeout_ns)
-			continue;
-		queue_remove(q, job);
-		return job;
-	}
-	return NULL;
-}
-
-static void expire_jobs(struct blob_dir *store)
-{
-	struct dir_job *job;
-
-	for (;;) {
-		int64_t progress;
-
-		base_lock(&store->lock);
-		job = take_stuck(store, &store->foreground);
-		if (!job)
-			job = take_stuck(store, &store->background);
-		progress = store->progress_ns;
-		base_unlock(&store->lock);
-		if (!job)
-			return;
-		finish(job, dir_errno(job->req, -ETIMEDOUT));
-		/* Ending a stuck job is not progress. */
-		base_lock(&store->lock);
-		store->progress_ns = progress;
-		base_unlock(&store->lock);
-	}
-}
-
-static bool has_cursors(struct blob_dir *store)
-{
-	bool any = false;
-
-	base_lock(&store->cursor_lock);
-	for (unsigned i = 0; i < DIR_CURSORS_MAX; i++)
-		any |= store->cursors[i] != NULL;
-	base_unlock(&store->cursor_lock);
-	return any;
-}
-
-static void *watcher(void *arg)
-{
-	struct blob_dir *store = arg;
 	struct dir_root *root;
 
-	base_lock(&store->lock);
-	while (!store->closing) {
-		base_cond_wait_ns(&store->watch, &store->lock, DIR_PROBE_NS);
-		if (store->closing)
-			break;
-		base_unlock(&store->lock);
-		if (atomic_load(&store->state) != BLOB_STATE_UP &&
-			root_get(store, &root) == 0)
-			root_put(store, root);
-		expire_jobs(store);
-		if (has_cursors(store))
-			dir_cursors_expire(store, dir_now_ns());
-		base_lock(&store->lock);
-	}
-	base_unlock(&store->lock);
-	return NULL;
+	if (root_get(store, &root) == 0)
+		root_put(store, root);
 }
 
 /* ---- open and close ---- */
@@ -522,26 +276,12 @@ static void store_free(struct blob_dir *store)
 	free(store);
 }
 
-/* Also ends a store of which only some threads could be started. */
-static void stop(struct blob_dir *store, unsigned started, bool watched)
-{
-	base_lock(&store->lock);
-	store->closing = true;
-	pthread_cond_broadcast(&store->work);
-	pthread_cond_broadcast(&store->watch);
-	base_unlock(&store->lock);
-	for (unsigned i = 0; i < started; i++)
-		pthread_join(store->threads[i], NULL);
-	if (watched)
-		pthread_join(store->watcher, NULL);
-	store_free(store);
-}
-
 static void dir_close(struct blob_store *base)
 {
 	struct blob_dir *store = (struct blob_dir *)base;
 
-	stop(store, store->threads_nr, true);
+	dir_pool_stop(store);
+	store_free(store);
 }
 
 static int name_check(struct blob_store *base, const char *path)
@@ -556,24 +296,6 @@ static const struct blob_store_ops ops = {
 	.close = dir_close,
 	.name_check = name_check,
 };
-
-static int start(struct blob_dir *store)
-{
-	unsigned i;
-
-	store->threads = base_calloc(store->threads_nr, sizeof(pthread_t));
-	for (i = 0; i < store->threads_nr; i++) {
-		if (pthread_create(&store->threads[i], NULL, worker, store)) {
-			stop(store, i, false);
-			return -EAGAIN;
-		}
-	}
-	if (pthread_create(&store->watcher, NULL, watcher, store)) {
-		stop(store, i, false);
-		return -EAGAIN;
-	}
-	return 0;
-}
 
 static struct blob_dir *store_new(
 	const struct blob_config *config, const char *path)
@@ -625,9 +347,13 @@ int blob_dir_open(const struct blob_config *config,
 	}
 	store->id = read_id(store->root, &store->id_len);
 	store->id_known = store->id != NULL;
-	err = start(store);
+	err = dir_pool_start(store);
 	if (err) {
-		snprintf(ret_why, why_bytes, "%s: cannot start threads", path);
+		snprintf(ret_why, why_bytes,
+			"%s: cannot start %u threads; raise the limit (ulimit "
+			"-u)",
+			path, store->threads_nr);
+		store_free(store);
 		return err;
 	}
 	*ret_store = &store->base;

@@ -20,7 +20,9 @@
  *
  * Errors.  A full disk is BLOB_UNAVAILABLE, -ENOSPC, "NoSpace"; a reservoir
  * that is read-only BLOB_DENIED, -EROFS, "ReadOnly"; a path that is gone
- * BLOB_NO_CONTAINER (and state_changed GONE; it recovers by itself).
+ * BLOB_NO_CONTAINER (and state_changed GONE; it recovers by itself).  A mount
+ * below that hangs holds what is in the kernel until it lets go; what waits
+ * behind it ends after timeout_ms.
  */
 #ifndef BLOB_DIR_H
 #define BLOB_DIR_H

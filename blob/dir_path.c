@@ -19,6 +19,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* One call of copy_file_range(): so that a cancel is seen. */
+#define COPY_BYTES (16 * (size_t)DIR_PIECE_BYTES)
+
 int dir_name_check(const char *name)
 {
 	const char *at = name;
@@ -162,6 +165,21 @@ int dir_open_parent(const struct dir_root *root, const char *name, int *ret_fd,
 	return 0;
 }
 
+/* Somebody else may make it first, which is as good. */
+static int name_implicit(struct dir_root *root, struct dir_tmp *tmp, int parent,
+	const char *last)
+{
+	if (renameat2(root->tmp_fd, tmp->name, parent, last,
+		    RENAME_NOREPLACE) == 0) {
+		tmp->name[0] = '\0'; /* no longer ours to drop */
+		return 0;
+	}
+	/* Not every file system knows the flag. */
+	if (errno == EINVAL && mkdirat(parent, last, 0755) == 0)
+		return 0;
+	return errno == EEXIST ? 0 : -errno;
+}
+
 /* Makes the directory path[0..len), complete with the mark that nobody asked
  * for it, so that it never shows without. */
 static int make_implicit(struct dir_root *root, const char *path, size_t len)
@@ -180,15 +198,8 @@ static int make_implicit(struct dir_root *root, const char *path, size_t len)
 	err = dir_tmp_dir(root, &tmp);
 	if (!err)
 		err = dir_tmp_seal(root, &tmp, &rec, NULL, 0);
-	if (!err &&
-		renameat2(root->tmp_fd, tmp.name, parent, last,
-			RENAME_NOREPLACE) < 0)
-		err = errno == EEXIST ? 0 : -errno;
-	/* Not every file system knows the flag. */
-	if (err == -EINVAL)
-		err = mkdirat(parent, last, 0755) < 0 && errno != EEXIST
-			? -errno
-			: 0;
+	if (!err)
+		err = name_implicit(root, &tmp, parent, last);
 	if (!err && fsync(parent) < 0)
 		err = -errno;
 	dir_tmp_drop(root, &tmp);
@@ -307,11 +318,8 @@ int dir_copy_range(struct dir_job *job, int from, uint64_t from_offset, int to,
 	bool by_hand = false;
 
 	while (len_bytes > 0) {
-		/* A reflink takes no time, whatever the length; a real copy
-		 * is cut so that a cancel is seen. */
-		size_t piece = len_bytes < 64 * (uint64_t)DIR_PIECE_BYTES
-			? (size_t)len_bytes
-			: 64 * (size_t)DIR_PIECE_BYTES;
+		size_t piece = len_bytes < COPY_BYTES ? (size_t)len_bytes
+						      : COPY_BYTES;
 		loff_t in = (loff_t)from_offset, out = (loff_t)to_offset;
 		ssize_t n;
 		int err = dir_job_check(job);

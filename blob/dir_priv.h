@@ -90,7 +90,7 @@ struct dir_job {
 	struct blob_dir *store;
 	struct dir_root *root; /* while it runs */
 	struct dir_job *next, *prev;
-	int64_t submitted_ns, started_ns, timeout_ns; /* CLOCK_MONOTONIC */
+	int64_t submitted_ns, timeout_ns; /* CLOCK_MONOTONIC */
 	_Atomic bool cancelled;
 };
 
@@ -135,13 +135,24 @@ struct blob_dir {
 };
 
 /* ---- dir.c ---- */
-int64_t dir_now_ns(void); /* CLOCK_MONOTONIC */
-/* -EINTR: cancelled or closing; -ETIMEDOUT; asked between pieces. */
-int dir_job_check(struct dir_job *job);
+/* Does what the request asks, from its first look at the root to the last. */
+enum blob_result dir_run(struct dir_job *job);
+/* Looks whether the path is there (again), and reports a change. */
+void dir_probe(struct blob_dir *store);
 enum blob_result dir_fail(struct blob_req *req, enum blob_result result,
 	int err, const char *code);
 /* The result for -errno. */
 enum blob_result dir_errno(struct blob_req *req, int err);
+
+/* ---- dir_pool.c ---- */
+int64_t dir_now_ns(void); /* CLOCK_MONOTONIC */
+/* -EINTR: cancelled or closing; asked between pieces. */
+int dir_job_check(struct dir_job *job);
+void dir_submit(struct blob_store *base, struct blob_req *req);
+void dir_cancel(struct blob_store *base, struct blob_req *req);
+/* -EAGAIN: nothing was started. */
+int dir_pool_start(struct blob_dir *store);
+void dir_pool_stop(struct blob_dir *store);
 
 /* ---- dir_root.c ---- */
 /* Opens and checks the directory at store->path. */

@@ -220,9 +220,10 @@ static enum blob_result settle(struct dir_job *job, struct dir_tmp *tmp,
 	struct dir_root *root = job->root;
 
 	if (job->req->cond.if_match) {
+		/* First: once it is unlinked its number may be another's. */
+		dir_side_drop(root, old);
 		if (!S_ISDIR(old->mode))
 			unlinkat(root->tmp_fd, tmp->name, 0);
-		dir_side_drop(root, old);
 	}
 	tmp->name[0] = '\0';
 	close(tmp->fd);

@@ -115,15 +115,19 @@ static int make_dir(int at, const char *name, mode_t mode, int *ret_fd)
 	return 0;
 }
 
+/* A directory is as old as its last block; a file in tmp/ as its last change
+ * (its mtime may be a blob's). */
 static bool is_stale(int at, const char *name)
 {
 	struct stat st;
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	/* ctime: ours to move, while mtime may be a blob's. */
-	return fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		st.st_ctime + DIR_STALE_S < now.tv_sec;
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	return (S_ISDIR(st.st_mode) ? st.st_mtime : st.st_ctime) +
+		       DIR_STALE_S <
+	       now.tv_sec;
 }
 
 /* Removes `name` and, if it is a directory, the files in it. */

@@ -495,9 +495,10 @@ enum blob_result dir_op_delete(struct dir_job *job)
 	err = delete_locked(job, parent, last, trash, &st);
 	dir_publish_unlock(job);
 	if (!err) {
+		/* First: once it is unlinked its number may be another's. */
+		dir_side_drop(root, &st);
 		if (trash[0])
 			unlinkat(root->tmp_fd, trash, 0);
-		dir_side_drop(root, &st);
 		if (fsync(parent) < 0 || fsync(root->tmp_fd) < 0)
 			err = -EUCLEAN;
 	}

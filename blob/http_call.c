@@ -7,8 +7,10 @@
  * before it died: the pre-request hook refuses a second start, and a body
  * cannot be rewound.  What is known then:
  *	the hook never ran, or curl sent no byte: unsent;
- *	curl has not sent the whole body: unsent, as no server may act on half
- *	a request;
+ *	curl has not taken the whole body from us: unsent, as no server may act
+ *	on half a request.  (The last KiB is held back until curl asks again,
+ *	which it does when it has sent what it had; curl's own count of bytes
+ *	sent starts anew when it starts anew.)
  *	anything else: lost.
  */
 #include "blob/http_impl.h"
@@ -61,6 +63,9 @@ static size_t on_data(char *buf, size_t size, size_t nr, void *arg)
 	return call->stop_err == 0 ? len : 0;
 }
 
+/* What of a body that must go once is handed over last. */
+#define TAIL_BYTES 1024
+
 static size_t on_read(char *buf, size_t size, size_t nr, void *arg)
 {
 	struct blob_call *call = arg;
@@ -71,6 +76,8 @@ static size_t on_read(char *buf, size_t size, size_t nr, void *arg)
 
 	if (len > left)
 		len = (size_t)left;
+	if (call->once && len == left && left > TAIL_BYTES)
+		len -= TAIL_BYTES;
 	if (len == 0)
 		return 0;
 	if (body->mem != NULL) {
@@ -171,20 +178,14 @@ static void set_call(CURL *easy, struct blob_call *call)
 
 /* ---- what became of it ---- */
 
-/* Bytes of the body that went to the socket.  Not what curl has taken from
- * us: its buffer holds megabytes. */
-static uint64_t body_sent(const struct blob_call *call)
+/* Went all of the body to the socket?  Good enough to choose a time limit: curl
+ * may hold megabytes that it has taken and not sent. */
+static bool body_is_out(const struct blob_call *call)
 {
 	curl_off_t up = 0;
 
 	curl_easy_getinfo(call->easy, CURLINFO_SIZE_UPLOAD_T, &up);
-	return (uint64_t)up < call->taken_bytes ? (uint64_t)up
-						: call->taken_bytes;
-}
-
-static bool body_is_out(const struct blob_call *call)
-{
-	return call->body == NULL || body_sent(call) >= call->body->len_bytes;
+	return call->body == NULL || (uint64_t)up >= call->body->len_bytes;
 }
 
 /* What became of the request, from where curl stood when it failed. */
@@ -200,7 +201,9 @@ static enum blob_end judge(struct blob_call *call, CURLcode rc)
 		(rc == CURLE_OK || call->once || call->status >= 300))
 		return BLOB_END_ANSWERED;
 	curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &sent);
-	if (call->sends == 0 || sent == 0 || !body_is_out(call))
+	if (call->sends == 0 || (call->sends == 1 && sent == 0))
+		return BLOB_END_UNSENT;
+	if (call->body != NULL && call->taken_bytes < call->body->len_bytes)
 		return BLOB_END_UNSENT;
 	return BLOB_END_LOST;
 }

@@ -210,6 +210,11 @@ static struct blob_verdict judge_transient(const struct blob_attempt *a)
 	if (a->status == 501 ||
 		(word != NULL && word->result == BLOB_UNSUPPORTED))
 		return final(BLOB_UNSUPPORTED, NULL);
+	/* And some of its refusals have no word at all; the service's own 500
+	 * always has one. */
+	if (a->status == 500 && a->code[0] == '\0' &&
+		a->op == BLOB_PUT_BLOCK_URL)
+		return final(BLOB_UNSUPPORTED, "NoErrorCode");
 	if (a->status == 505)
 		return final(BLOB_REFUSED, NULL);
 	/* It says that it did not begin. */

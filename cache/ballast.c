@@ -122,6 +122,8 @@ bool cache_ballast_release(struct cache *cache)
 	if (dir < 0)
 		return false;
 	unlinkat(dir, BALLAST_FILE, 0);
+	/* ext4 gives freed blocks again only after its journal's commit. */
+	fsync(dir);
 	close(dir);
 	log_warn("cache: the disk of %s is full: the index uses its ballast",
 		cache->dirs[0]);

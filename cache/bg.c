@@ -1,8 +1,8 @@
 /*
  * A job on the executor that can be kicked by anybody: see disk.h.
  *
- * An executor cannot take a task back, so the block outlives its cache: the
- * task that finds the cache gone frees it.
+ * An executor cannot take a task back, so the block may outlive its cache: it
+ * is counted, and a task that finds the cache gone does nothing.
  */
 #include <stdlib.h>
 
@@ -11,6 +11,7 @@
 struct cache_bg {
 	struct base_env *env;
 	void (*fn)(struct cache *);
+	_Atomic unsigned refs;	 /* the cache's, and one for each task */
 	struct base_mutex mutex; /* all below */
 	pthread_cond_t ended;
 	struct cache *cache; /* NULL: closed */
@@ -18,41 +19,47 @@ struct cache_bg {
 	bool running, again;
 };
 
-static void bg_free(struct cache_bg *bg)
+/* With the mutex let go of by everybody who drops a reference. */
+static void put(struct cache_bg *bg)
 {
+	if (atomic_fetch_sub(&bg->refs, 1) != 1)
+		return;
 	pthread_cond_destroy(&bg->ended);
 	base_mutex_fini(&bg->mutex);
 	free(bg);
 }
 
-static void run(void *arg)
+/* With the mutex, which is released in between. */
+static void run_locked(struct cache_bg *bg)
 {
-	struct cache_bg *bg = arg;
-	struct cache *cache;
-
-	base_lock(&bg->mutex);
-	bg->queued = false;
-	cache = bg->cache;
-	if (cache == NULL) {
-		base_unlock(&bg->mutex);
-		bg_free(bg);
-		return;
-	}
 	if (bg->running) {
 		bg->again = true;
-		base_unlock(&bg->mutex);
 		return;
 	}
 	bg->running = true;
-	do {
+	while (bg->cache != NULL) {
+		struct cache *cache = bg->cache;
+
 		bg->again = false;
 		base_unlock(&bg->mutex);
 		bg->fn(cache);
 		base_lock(&bg->mutex);
-	} while (bg->again && bg->cache != NULL);
+		if (!bg->again)
+			break;
+	}
 	bg->running = false;
 	pthread_cond_broadcast(&bg->ended);
+}
+
+static void run(void *arg)
+{
+	struct cache_bg *bg = arg;
+
+	base_lock(&bg->mutex);
+	bg->queued = false;
+	run_locked(bg);
 	base_unlock(&bg->mutex);
+	put(bg);
 }
 
 struct cache_bg *cache_bg_new(struct cache *cache, void (*fn)(struct cache *))
@@ -62,6 +69,7 @@ struct cache_bg *cache_bg_new(struct cache *cache, void (*fn)(struct cache *))
 	bg->env = cache->env;
 	bg->cache = cache;
 	bg->fn = fn;
+	atomic_store(&bg->refs, 1);
 	base_mutex_init(&bg->mutex, BASE_RANK_CACHE_SPACE);
 	base_cond_init(&bg->ended);
 	return bg;
@@ -72,6 +80,7 @@ void cache_bg_kick(struct cache_bg *bg)
 	base_lock(&bg->mutex);
 	if (!bg->queued && bg->cache != NULL) {
 		bg->queued = true;
+		atomic_fetch_add(&bg->refs, 1);
 		base_post(bg->env, run, bg);
 	}
 	base_unlock(&bg->mutex);
@@ -79,14 +88,10 @@ void cache_bg_kick(struct cache_bg *bg)
 
 void cache_bg_close(struct cache_bg *bg)
 {
-	bool left_to_task;
-
 	base_lock(&bg->mutex);
 	bg->cache = NULL;
 	while (bg->running)
 		base_cond_wait(&bg->ended, &bg->mutex);
-	left_to_task = bg->queued;
 	base_unlock(&bg->mutex);
-	if (!left_to_task)
-		bg_free(bg);
+	put(bg);
 }

@@ -183,9 +183,6 @@ static void fail(struct cache_query *q, int err)
 		q->err = err;
 	if (q->txn->err == 0 && err != -EEXIST)
 		q->txn->err = err;
-	/* This transaction is lost; the next one finds room. */
-	if (err == -ENOSPC && q->txn->cache->space != NULL)
-		cache_ballast_release(q->txn->cache);
 }
 
 void cache_db_begin(

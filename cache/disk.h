@@ -169,6 +169,8 @@ int cache_use_sweep(struct cache_use *use, struct cache_txn *txn,
 /* ---- ballast (ballast.c) ---- */
 
 void cache_ballast_open(struct cache *cache);
+/* [sync] Gives it up.  False: there was none. */
+bool cache_ballast_release(struct cache *cache);
 /* Makes it again where there is room for it. */
 void cache_ballast_renew(struct cache *cache);
 /* Is some missing that should be there? */

@@ -7,7 +7,7 @@
  * folder.  A failure takes it all back.
  *
  * meta keys of the session:
- *	store, set, host, machine	whom the cache belongs to
+ *	store, set, dirs_nr, host, machine	whom the cache belongs to
  *	boot, boot_nr			the boot that last used it
  *	clean				everything was durable at close
  *	flush_nr			last durable flush (sync.c)
@@ -189,10 +189,14 @@ static int begin_store(
 {
 	struct cache *cache = txn->cache;
 	struct base_str store = BASE_STR_INIT;
+	uint64_t dirs_nr;
 	int err;
 
 	if (fresh) {
 		err = cache_meta_set_text(txn, "store", cache->store);
+		if (err == 0)
+			err = cache_meta_set_u64(
+				txn, "dirs_nr", cache->dirs_nr);
 		return err != 0 ? err : make_root(txn);
 	}
 	err = cache_meta_get_text(txn, "store", &store);
@@ -204,6 +208,17 @@ static int begin_store(
 		err = -EEXIST;
 	}
 	base_str_fini(&store);
+	if (err == 0)
+		err = cache_meta_get_u64(txn, "dirs_nr", &dirs_nr);
+	if (err == 0 && dirs_nr != cache->dirs_nr) {
+		/* Files are spread by their number. */
+		snprintf(why, why_bytes,
+			"cache directory %s is one of %llu directories, not of "
+			"%zu: name them all, in their old order",
+			cache->dirs[0], (unsigned long long)dirs_nr,
+			cache->dirs_nr);
+		err = -EEXIST;
+	}
 	return err;
 }
 
@@ -342,7 +357,7 @@ static void explain(struct cache *cache, int err, char *why, size_t why_bytes)
 		return;
 	if (err == -EIO)
 		snprintf(why, why_bytes,
-			"the index in %s cannot be read: run forebay fsck %s, "
+			"the index in %s is damaged or cannot be read: run forebay fsck %s, "
 			"or move the cache directory away (what was not sent "
 			"to the store stays in its data files)",
 			cache->dirs[0], cache->dirs[0]);

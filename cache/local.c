@@ -268,6 +268,8 @@ int cache_extent_add(struct cache_txn *txn, uint64_t ino, uint64_t start,
 	}
 	if (row.end > was.size)
 		row.end = was.size;
+	if (was.data == CACHE_NONE)
+		cache_use_enter(txn->cache, ino);
 	row.flush_nr = cache_flush_nr(txn->cache);
 	if (row.start < row.end) {
 		err = find_rows(txn, ino, row.start, row.end, &old);

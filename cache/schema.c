@@ -72,6 +72,7 @@ static const char version_1[] =
 	"CREATE INDEX owed_name ON owed(name, seq);"
 	"CREATE INDEX owed_line ON owed(epoch, seq) WHERE state <> 2;"
 	"CREATE INDEX owed_ino ON owed(ino, serial);"
+	"CREATE INDEX owed_aside ON owed(seq) WHERE state = 2;"
 	"CREATE INDEX owed_group ON owed(epoch) WHERE grp = 1 AND state <> 2;"
 	"CREATE TABLE owed_prefix(seq INTEGER PRIMARY KEY, epoch INTEGER,"
 	"	old_dir BLOB NOT NULL, new_dir BLOB NOT NULL, deleting INTEGER,"

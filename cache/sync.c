@@ -37,8 +37,11 @@
 #include "base/log.h"
 
 #define TICK_NS 5000000000
-/* Frames since the last checkpoint that bring the next forward. */
-#define WAL_SOON_PAGES 8192
+/* Frames since the last checkpoint that bring the next forward: half of those
+ * whose blocks are kept. */
+#define WAL_SOON_PAGES 4096
+#define WAL_SOON_PAGES_MIN 128
+#define PAGE_BYTES 4096
 #define WAL_LARGE_BYTES (256 << 20)
 #define WAL_KEEP_BYTES (32 << 20)
 /* ... but no more than this part of a small file system. */
@@ -60,6 +63,7 @@ struct cache_sync {
 	bool has_thread, stopping;
 	bool awake;		      /* it looks by itself: no signal needed */
 	bool urgent;		      /* ... before the tick */
+	unsigned soon_pages;	      /* see WAL_SOON_PAGES */
 	unsigned wal_pages, wal_seen; /* now; at the last checkpoint */
 	bool grown;		      /* commits since then */
 	uint64_t flush_next;
@@ -214,7 +218,7 @@ static int wal_hook(void *arg, sqlite3 *db, const char *name, int pages)
 		s->wal_seen = 0; /* begun again at its start */
 	s->grown = true;
 	wake(s);
-	if (s->wal_pages - s->wal_seen >= WAL_SOON_PAGES && !s->urgent) {
+	if (s->wal_pages - s->wal_seen >= s->soon_pages && !s->urgent) {
 		s->urgent = true;
 		pthread_cond_signal(&s->work_cond);
 	}
@@ -232,6 +236,9 @@ static void keep_blocks(struct cache_sync *s)
 		return;
 	if (bytes > fs.f_blocks * fs.f_frsize / WAL_KEEP_PART)
 		bytes = fs.f_blocks * fs.f_frsize / WAL_KEEP_PART;
+	s->soon_pages = (unsigned)(bytes / 2 / PAGE_BYTES);
+	if (s->soon_pages < WAL_SOON_PAGES_MIN)
+		s->soon_pages = WAL_SOON_PAGES_MIN;
 	if (fs.f_bavail * fs.f_frsize < 4 * bytes)
 		return;
 	if (fallocate(s->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) != 0)
@@ -290,6 +297,14 @@ int cache_sync_checkpoint(struct cache *cache)
 	base_unlock(&s->mutex);
 	work_end(s);
 	return err;
+}
+
+/* What is in the database file need not stay in the WAL, which then begins
+ * again in blocks that it has.  The ballast is for the growth of that file. */
+void cache_sync_full(struct cache *cache)
+{
+	if (cache->sync != NULL)
+		cache_sync_checkpoint(cache);
 }
 
 /* ---- the thread ---- */
@@ -402,6 +417,7 @@ int cache_sync_open(struct cache *cache)
 	 * durable one, and, while that was being flushed, the next.  Both are
 	 * covered by the first flush from here. */
 	s->flush_next = cache->durable_flush_nr + 2;
+	s->soon_pages = WAL_SOON_PAGES;
 	s->fresh = true;
 	s->grown = true;
 	err = cache_conn_open(cache, false, &s->conn);

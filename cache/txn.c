@@ -209,6 +209,8 @@ static int end_write(struct cache_txn *txn, bool commit)
 	}
 	take_after(txn, &after);
 	base_unlock(&cache->writer);
+	if (err == -ENOSPC)
+		cache_sync_full(cache);
 	run_after(cache, &after, commit && err == 0);
 	return err;
 }

@@ -36,27 +36,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/str.h"
-
-/* Of the kernel's fuse.h, since 6.9; the headers here may be older. */
-struct backing_map {
-	int32_t fd;
-	uint32_t flags;
-	uint64_t padding;
-};
-#define BACKING_OPEN _IOW(229, 1, struct backing_map)
-#define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 /* ---- the table ---- */
 
@@ -95,70 +81,6 @@ static void file_remove(struct fs_handles *h, struct fs_file *f)
 	while (*p != f)
 		p = &(*p)->hash_next;
 	*p = f->hash_next;
-}
-
-void fs_handles_close_fd(struct fs_handles *h, int fd)
-{
-	if (fd < 0)
-		return;
-	close(fd);
-	base_lock(&h->mutex);
-	h->fds--;
-	base_unlock(&h->mutex);
-}
-
-/* A descriptor of a data file, counted. */
-static int open_fd(struct fs_handles *h, uint64_t ino, uint64_t serial, int flags)
-{
-	bool full;
-	int fd;
-
-	base_lock(&h->mutex);
-	full = h->fds >= h->fds_max;
-	if (!full)
-		h->fds++;
-	base_unlock(&h->mutex);
-	if (full)
-		return -ENFILE;
-	fd = cache_data_open(h->m->cache, ino, serial, flags | O_CLOEXEC);
-	if (fd < 0) {
-		base_lock(&h->mutex);
-		h->fds--;
-		base_unlock(&h->mutex);
-	}
-	return fd;
-}
-
-/* ---- leases ---- */
-
-bool fs_lease_probe(struct fs_handles *h, int fd, int type)
-{
-	if (h->no_leases)
-		return true;
-	if (fcntl(fd, F_SETLEASE, type) == 0) {
-		fcntl(fd, F_SETLEASE, F_UNLCK);
-		return true;
-	}
-	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EBUSY)
-		return false;
-	/* Without leases main.c allows no passthrough, and without it there
-	 * are no mappings that we do not know. */
-	log_warn("leases do not work in the cache directory: %s",
-		strerror(errno));
-	h->no_leases = true;
-	return true;
-}
-
-static bool unmapped(struct fs_handles *h, uint64_t ino, uint64_t serial)
-{
-	int fd = open_fd(h, ino, serial, O_RDONLY);
-	bool ret;
-
-	if (fd < 0)
-		return fd == -ENOENT;
-	ret = fs_lease_probe(h, fd, F_WRLCK);
-	fs_handles_close_fd(h, fd);
-	return ret;
 }
 
 /* ---- claims ---- */
@@ -213,7 +135,7 @@ bool fs_handles_claim(void *arg, uint64_t ino)
 		cache_abort(txn);
 	}
 	if (err == 0 && inode.kind == CACHE_FILE && inode.data != CACHE_NONE &&
-		!unmapped(h, ino, inode.serial))
+		!fs_unmapped(h, ino, inode.serial))
 		err = -EBUSY;
 	if (err == 0 || err == -ENOENT)
 		return true;
@@ -233,16 +155,39 @@ bool fs_handles_in_use(struct fs_handles *h, uint64_t ino)
 	return ret;
 }
 
-bool fs_handles_forget(struct fs_handles *h, uint64_t ino)
+void fs_handles_nameless(struct fs_handles *h, uint64_t ino)
 {
 	struct fs_file *f;
 
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
-	if (f != NULL && f->state != FS_CLAIMED)
-		f->forgotten = true;
+	if (f == NULL)
+		f = file_add(h, ino);
+	if (f->state != FS_CLAIMED && !f->node && !h->finished) {
+		f->node = true;
+		fs_file_ref(f);
+	}
 	base_unlock(&h->mutex);
-	return f == NULL;
+}
+
+bool fs_handles_forget(struct fs_handles *h, uint64_t ino)
+{
+	struct fs_file *f;
+	bool node = false, last = false;
+
+	base_lock(&h->mutex);
+	f = fs_handles_find(h, ino);
+	if (f != NULL && f->state != FS_CLAIMED) {
+		node = f->node;
+		f->node = false;
+		last = node && f->refs == 1 && !f->written;
+		/* Else the last one who has it drops the row. */
+		f->forgotten = !last;
+	}
+	base_unlock(&h->mutex);
+	if (node)
+		fs_file_put(h, f);
+	return f == NULL || last;
 }
 
 /* ---- references and the gate ---- */
@@ -265,6 +210,13 @@ struct fs_file *fs_file_get(
 	}
 	base_unlock(&h->mutex);
 	return f;
+}
+
+void fs_file_hold(struct fs_handles *h, struct fs_file *f)
+{
+	base_lock(&h->mutex);
+	fs_file_ref(f);
+	base_unlock(&h->mutex);
 }
 
 struct drop {
@@ -341,6 +293,26 @@ void fs_file_unlock(struct fs_handles *h, struct fs_file *f)
 		base_post(h->m->env, w->fn, w->arg);
 }
 
+bool fs_file_has_writers(struct fs_handles *h, struct fs_file *f)
+{
+	bool ret;
+
+	base_lock(&h->mutex);
+	ret = f->writers > 0;
+	base_unlock(&h->mutex);
+	return ret;
+}
+
+bool fs_file_is_served(struct fs_handles *h, struct fs_file *f)
+{
+	bool ret;
+
+	base_lock(&h->mutex);
+	ret = f->state == FS_SERVED;
+	base_unlock(&h->mutex);
+	return ret;
+}
+
 bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 {
 	bool alone;
@@ -348,95 +320,55 @@ bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 	base_lock(&h->mutex);
 	alone = f->opens == 0 && !f->written;
 	base_unlock(&h->mutex);
-	return alone && unmapped(h, f->ino, serial);
+	return alone && fs_unmapped(h, f->ino, serial);
 }
 
-/* ---- descriptors and backing ids ---- */
-
-/* Opens *fd unless it is there; only one of those that try at once wins. */
-static int ensure_fd(struct fs_handles *h, struct fs_file *f, int *slot,
-	uint64_t serial, int flags)
+int fs_file_whole_fd(struct fs_handles *h, struct fs_file *f)
 {
-	int fd, old = -1, ret;
+	int fd;
 
 	base_lock(&h->mutex);
-	ret = f->serial == serial ? *slot : -1;
+	fd = f->whole && f->fd >= 0 ? f->fd : -EAGAIN;
 	base_unlock(&h->mutex);
-	if (ret >= 0)
-		return ret;
-	fd = open_fd(h, f->ino, serial, flags);
-	if (fd < 0)
-		return fd;
+	return fd;
+}
+
+bool fs_file_continues(struct fs_handles *h, struct fs_file *f, uint64_t start)
+{
+	bool ret;
+
 	base_lock(&h->mutex);
-	if (*slot >= 0 && f->serial == serial) {
-		old = fd;
-		ret = *slot;
-	} else {
-		old = *slot;
-		*slot = ret = fd;
-		f->serial = serial;
-	}
+	ret = f->read_end == start;
 	base_unlock(&h->mutex);
-	fs_handles_close_fd(h, old);
 	return ret;
 }
 
-int fs_file_fd(struct fs_handles *h, struct fs_file *f, uint64_t serial)
+void fs_file_read_to(
+	struct fs_handles *h, struct fs_file *f, uint64_t end, bool whole)
 {
-	return ensure_fd(h, f, &f->fd, serial, O_RDONLY);
+	base_lock(&h->mutex);
+	f->read_end = end;
+	f->whole |= whole;
+	base_unlock(&h->mutex);
 }
 
-/* Effective CAP_SYS_RESOURCE of this thread: returns what it was. */
-static bool set_reserve_cap(bool on)
+bool fs_waiting_bytes(struct fs_handles *h, int64_t bytes)
 {
-	struct __user_cap_header_struct head = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-	const uint32_t bit = 1u << CAP_SYS_RESOURCE;
-	bool was;
+	bool ok;
 
-	if (syscall(SYS_capget, &head, data) < 0)
-		return false;
-	was = data[0].effective & bit;
-	if (was == on)
-		return was;
-	if (on)
-		data[0].effective |= bit;
-	else
-		data[0].effective &= ~bit;
-	syscall(SYS_capset, &head, data);
-	return was;
-}
-
-/* Writes through the id use the credentials of whoever makes it: not those
- * that may fill the file system's reserve. */
-static int backing_open(struct fs_handles *h, int fd)
-{
-	struct backing_map map = { .fd = fd };
-	bool was = set_reserve_cap(false);
-	int id = ioctl(fuse_session_fd(h->m->se), BACKING_OPEN, &map);
-
-	if (id < 0)
-		id = -errno;
-	if (was)
-		set_reserve_cap(true);
-	return id == 0 ? -EPROTO : id;
-}
-
-static void backing_close(struct fs_handles *h, int id)
-{
-	uint32_t arg = (uint32_t)id;
-
-	/* ENOTCONN at the end of the mount: it went with the connection. */
-	if (id > 0)
-		ioctl(fuse_session_fd(h->m->se), BACKING_CLOSE, &arg);
+	base_lock(&h->mutex);
+	ok = bytes < 0 ||
+		h->waiting_bytes + (uint64_t)bytes <= FS_WAITING_BYTES_MAX;
+	if (ok)
+		h->waiting_bytes += (uint64_t)bytes;
+	base_unlock(&h->mutex);
+	return ok;
 }
 
 /* ---- opening ---- */
 
-static int slot_new(struct fs_handles *h, struct fs_file *f, bool write,
-	uint64_t *ret_fh)
+static int slot_new(
+	struct fs_handles *h, struct fs_file *f, bool write, uint64_t *ret_fh)
 {
 	struct fs_slot *slot;
 	uint32_t nr = h->free_slot;
@@ -446,8 +378,8 @@ static int slot_new(struct fs_handles *h, struct fs_file *f, bool write,
 			return -ENFILE;
 		if (h->slots_nr == h->slots_cap) {
 			h->slots_cap = h->slots_cap ? h->slots_cap * 2 : 256;
-			h->slots = base_realloc(h->slots,
-				h->slots_cap * sizeof(*h->slots));
+			h->slots = base_realloc(
+				h->slots, h->slots_cap * sizeof(*h->slots));
 		}
 		nr = h->slots_nr++;
 		memset(&h->slots[nr], 0, sizeof(h->slots[nr]));
@@ -507,40 +439,25 @@ static bool same_pages(struct fs_handles *h, const struct cache_inode *inode)
 	return same;
 }
 
-/* Makes the backing id that PASS begins with. */
-static int begin_pass(
-	struct fs_handles *h, struct fs_file *f, uint64_t serial)
+/* The descriptors and the id that this open needs. */
+static int prepare(struct fs_handles *h, struct fs_file *f,
+	const struct cache_inode *inode, bool write, bool wait_writes,
+	bool *pass)
 {
-	int fd = open_fd(h, f->ino, serial, O_RDONLY);
-	int id;
+	int err = 0;
 
-	if (fd < 0)
-		return fd;
-	id = backing_open(h, fd);
-	fs_handles_close_fd(h, fd);
-	if (id < 0) {
-		log_warn("no passthrough for inode %llu: %s",
-			(unsigned long long)f->ino, strerror(-id));
-		return 0;
+	if (write)
+		err = fs_file_fd(h, f, inode->serial, false);
+	if (err >= 0 && *pass && f->backing_id == 0) {
+		err = fs_begin_pass(h, f, inode->serial);
+		*pass = err == 1;
 	}
-	base_lock(&h->mutex);
-	f->backing_id = id;
-	base_unlock(&h->mutex);
-	return 1;
-}
-
-/* The descriptors that this open needs besides. */
-static int open_fds(struct fs_handles *h, struct fs_file *f,
-	const struct cache_inode *inode, bool write, bool direct)
-{
-	int fd = 0;
-
 	/* A file of which nothing is local may have no data file yet. */
-	if (write || (f->backing_id == 0 && inode->data != CACHE_NONE))
-		fd = fs_file_fd(h, f, inode->serial);
-	if (fd >= 0 && write && (f->backing_id == 0 || direct))
-		fd = ensure_fd(h, f, &f->wfd, inode->serial, O_RDWR);
-	return fd < 0 ? fd : 0;
+	if (err >= 0 && !*pass && inode->data != CACHE_NONE)
+		err = fs_file_fd(h, f, inode->serial, false);
+	if (err >= 0 && write && (!*pass || wait_writes))
+		err = fs_file_wfd(h, f, inode->serial);
+	return err < 0 ? err : 0;
 }
 
 int fs_file_open(struct fs_handles *h, struct fs_file *f,
@@ -548,8 +465,8 @@ int fs_file_open(struct fs_handles *h, struct fs_file *f,
 	struct fuse_file_info *fi)
 {
 	bool write = (fi->flags & O_ACCMODE) != O_RDONLY;
-	bool pass, direct;
-	uint64_t fh;
+	bool pass;
+	uint64_t fh = 0;
 	int err;
 
 	/* The open is counted first: so nobody ends the state under it. */
@@ -561,34 +478,24 @@ int fs_file_open(struct fs_handles *h, struct fs_file *f,
 	base_unlock(&h->mutex);
 	if (err < 0)
 		return err;
-
-	if (pass && f->backing_id == 0) {
-		err = begin_pass(h, f, inode->serial);
-		if (err < 0)
-			goto release;
-		pass = err == 1;
+	err = prepare(h, f, inode, write, wait_writes, &pass);
+	if (err < 0) {
+		fs_file_put(h, fs_file_release(h, fh));
+		return err;
 	}
-	direct = pass && write && wait_writes;
-	err = open_fds(h, f, inode, write, direct);
-	if (err < 0)
-		goto release;
 
 	base_lock(&h->mutex);
 	f->state = pass ? FS_PASS : FS_SERVED;
 	f->whole = inode->data == CACHE_WHOLE;
-	slot_of(h, fh)->open.direct = direct;
+	slot_of(h, fh)->open.direct = pass && write && wait_writes;
+	fi->backing_id = pass ? f->backing_id : 0;
 	base_unlock(&h->mutex);
-
 	fi->fh = fh;
 	fi->noflush = !write;
-	fi->direct_io = direct;
-	fi->backing_id = pass ? f->backing_id : 0;
+	fi->direct_io = pass && write && wait_writes;
 	fi->parallel_direct_writes = 1;
 	fi->keep_cache = !pass && same_pages(h, inode);
 	return 0;
-release:
-	fs_file_put(h, fs_file_release(h, fh));
-	return err;
 }
 
 struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
@@ -619,54 +526,8 @@ struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
 	}
 	base_unlock(&h->mutex);
 	fs_handles_close_fd(h, wfd);
-	backing_close(h, id);
+	fs_backing_close(h, id);
 	return f;
-}
-
-/* ---- attributes ---- */
-
-int fs_fd_stamp(int fd, struct cache_stamp *ret)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	ret->size_bytes = (uint64_t)st.st_size;
-	ret->mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
-	ret->ctime_ns = st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec;
-	return 0;
-}
-
-void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode)
-{
-	struct cache_stamp now;
-	struct fs_file *f;
-	uint64_t allocated;
-	int err, fd = -1;
-
-	base_lock(&h->mutex);
-	f = fs_handles_find(h, inode->ino);
-	if (f != NULL && f->state != FS_CLAIMED && f->fd >= 0 &&
-		f->serial == inode->serial) {
-		fd = f->fd;
-		fs_file_ref(f);
-	}
-	base_unlock(&h->mutex);
-	if (fd >= 0) {
-		err = fs_fd_stamp(fd, &now);
-		fs_file_put(h, f);
-	} else {
-		err = cache_data_stat(h->m->cache, inode->ino, inode->serial,
-			&now, &allocated);
-	}
-	if (err < 0 || fs_stamp_eq(&now, &inode->stamp))
-		return;
-	inode->size_bytes = now.size_bytes;
-	/* Unless only attributes of the data file changed. */
-	if (now.mtime_ns != inode->stamp.mtime_ns)
-		inode->mtime_ns = now.mtime_ns;
-	if (now.ctime_ns > inode->ctime_ns)
-		inode->ctime_ns = now.ctime_ns;
 }
 
 /* ---- begin and end ---- */
@@ -674,7 +535,6 @@ void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode)
 struct fs_handles *fs_handles_new(struct fs_mount *m)
 {
 	struct fs_handles *h = base_calloc(1, sizeof(*h));
-	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	struct rlimit limit = { 1024, 1024 };
 
 	h->m = m;
@@ -687,9 +547,6 @@ struct fs_handles *fs_handles_new(struct fs_mount *m)
 						       : 1u << 30) -
 			FS_FDS_KEPT
 		: FS_FDS_KEPT;
-	/* A lease that is broken in the moment that a probe holds it sends
-	 * SIGIO, which would end the process. */
-	sigaction(SIGIO, &ignore, NULL);
 	return h;
 }
 

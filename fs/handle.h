@@ -24,6 +24,9 @@
 #include "fs/mount.h"
 #include "fs/reply.h"
 
+/* How often an operation fetches a file that is local no more when it looks. */
+#define FS_TRIES 3
+
 enum fs_state {
 	FS_IDLE,    /* not open; a request under way may hold a reference */
 	FS_CLAIMED, /* its local bytes are being dropped: requests wait */
@@ -42,15 +45,16 @@ struct fs_file {
 	unsigned opens, writers; /* open slots; those that may write */
 	bool written;		 /* the row says so, because of us */
 	bool ending;		 /* its last writer's work is under way */
-	bool forgotten;		 /* the kernel let go of the node */
+	bool node;		 /* has no name, but the kernel knows it */
+	bool forgotten;		 /* the kernel let go of it */
 	bool gate;
 	struct fs_wait *gate_head, **gate_tail;
 	struct fs_wait *claim_waiters;
 	struct fs_file *hash_next;
 	struct fs_file *written_next, **written_prev;
-	int fd; /* O_RDONLY on its data file, or -1 */
+	int fd;	 /* O_RDONLY on its data file, or -1 */
 	int wfd; /* O_RDWR, only while a served or waiting writer is open */
-	int backing_id; /* 0: none */
+	int backing_id;	 /* 0: none */
 	uint64_t serial; /* of fd */
 	bool whole;	 /* every byte is local (stays so while open) */
 	bool rdwr;	 /* could be mapped shared and writable */
@@ -79,11 +83,18 @@ void fs_handles_finish(struct fs_handles *h);
 /* After the executor was stopped. */
 void fs_handles_free(struct fs_handles *h);
 
+/* At mount, before the first request, and not after an unclean boot: what a
+ * process that died left written-to is entered as it is now. */
+void fs_handles_recover(struct fs_handles *h);
+
 /* Of struct cache_config and struct tier_config; arg: struct fs_handles. */
 bool fs_handles_claim(void *arg, uint64_t ino);
 void fs_handles_unclaim(void *arg, uint64_t ino);
 /* Does somebody have it open or mapped writable, or is about to? */
 bool fs_handles_in_use(struct fs_handles *h, uint64_t ino);
+/* After the commit that took its last name: the kernel may still know it (open,
+ * O_PATH, a working directory); so it is in use until forgotten. */
+void fs_handles_nameless(struct fs_handles *h, uint64_t ino);
 /* The kernel forgot a node without a name: true if nobody has it open, else
  * its row goes with the last release. */
 bool fs_handles_forget(struct fs_handles *h, uint64_t ino);
@@ -94,11 +105,16 @@ bool fs_handles_forget(struct fs_handles *h, uint64_t ino);
  * being dropped; `wait` runs when that is over (ask again then). */
 struct fs_file *fs_file_get(
 	struct fs_handles *h, uint64_t ino, struct fs_wait *wait);
+/* One more, of somebody who has one. */
+void fs_file_hold(struct fs_handles *h, struct fs_file *f);
 void fs_file_put(struct fs_handles *h, struct fs_file *f);
 /* Enters the gate.  False: `wait` runs, inside it, when it is our turn. */
-bool fs_file_lock(struct fs_handles *h, struct fs_file *f, struct fs_wait *wait);
+bool fs_file_lock(
+	struct fs_handles *h, struct fs_file *f, struct fs_wait *wait);
 void fs_file_unlock(struct fs_handles *h, struct fs_file *f);
 
+bool fs_file_has_writers(struct fs_handles *h, struct fs_file *f);
+bool fs_file_is_served(struct fs_handles *h, struct fs_file *f);
 /* Inside the gate: nobody else has it open, or mapped through passthrough. */
 bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial);
 
@@ -116,9 +132,20 @@ int fs_file_of(struct fs_handles *h, uint64_t fh, struct fs_open *ret);
  * fs_written_end() if it could write, else fs_file_put().  NULL: no such slot. */
 struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh);
 
-/* A read-only descriptor of its data file; stays open while it is served or
- * written-to. */
-int fs_file_fd(struct fs_handles *h, struct fs_file *f, uint64_t serial);
+/* A read-only descriptor of its data file, which stays open while there is a
+ * reference or a written-to state.  Another `serial` than before only inside
+ * the gate, if fs_file_alone().  `create`: the data file is made. */
+int fs_file_fd(
+	struct fs_handles *h, struct fs_file *f, uint64_t serial, bool create);
+/* The same if every byte is local, else -EAGAIN. */
+int fs_file_whole_fd(struct fs_handles *h, struct fs_file *f);
+/* Does a read at `start` go on where the last one ended? */
+bool fs_file_continues(struct fs_handles *h, struct fs_file *f, uint64_t start);
+/* A read ended there; `whole`: every byte is local by now. */
+void fs_file_read_to(
+	struct fs_handles *h, struct fs_file *f, uint64_t end, bool whole);
+/* Bytes of writes that wait for room; false, and not counted, above the limit. */
+bool fs_waiting_bytes(struct fs_handles *h, int64_t bytes);
 /* The state of the data file of a written-to inode, into size and times. */
 void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode);
 int fs_fd_stamp(int fd, struct cache_stamp *ret);

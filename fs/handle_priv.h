@@ -9,8 +9,6 @@
 #ifndef FS_HANDLE_PRIV_H
 #define FS_HANDLE_PRIV_H
 
-#include <stdatomic.h>
-
 #include "fs/handle.h"
 
 #define FS_BUCKETS 4096 /* of the table of open inodes; a power of two */
@@ -18,6 +16,8 @@
 #define FS_OPENS_MAX (1u << 20)
 /* Descriptors left for the index, the store, the sockets and the pipes. */
 #define FS_FDS_KEPT 512
+/* Bytes of waiting writes: above it a write fails at once. */
+#define FS_WAITING_BYTES_MAX (256ull << 20)
 #define FS_KEEP_SLOTS 4096 /* remembered contents; a power of two */
 
 struct fs_slot {
@@ -34,20 +34,21 @@ struct fs_kept {
 
 struct fs_handles {
 	struct fs_mount *m;
-	atomic_bool no_leases; /* the file system has none: set once */
 	struct base_mutex mutex;
 	/* under mutex */
 	bool stamps_probed;
 	bool fine_stamps; /* two changes never have the same ctime */
 	struct fs_file *buckets[FS_BUCKETS];
 	struct fs_slot *slots;
-	uint32_t slots_nr, slots_cap, free_slot; /* free_slot: UINT32_MAX none */
+	uint32_t slots_nr, slots_cap,
+		free_slot; /* free_slot: UINT32_MAX none */
 	unsigned fds, fds_max;
 	struct fs_file *written; /* files with `written` */
 	bool ticking;
 	bool finished;
 	int64_t room_asked_ns; /* when may_write was found out */
 	bool may_write;
+	uint64_t waiting_bytes; /* of writes that wait for room */
 	uint64_t writing_bytes; /* of writers, not yet in the journal */
 	struct fs_kept kept[FS_KEEP_SLOTS];
 };
@@ -59,10 +60,24 @@ static inline void fs_file_ref(struct fs_file *f)
 	f->refs++;
 }
 
+/* ---- backing.c ---- */
+
+/* A descriptor of a data file, counted; and its end (-1 is fine). */
+int fs_open_fd(struct fs_handles *h, uint64_t ino, uint64_t serial, int flags);
+void fs_handles_close_fd(struct fs_handles *h, int fd);
+/* Opens f->wfd. */
+int fs_file_wfd(struct fs_handles *h, struct fs_file *f, uint64_t serial);
 /* A lease of this type can be had: nobody else has the file open (F_WRLCK),
  * or open for writing (F_RDLCK), mapped included. */
 bool fs_lease_probe(struct fs_handles *h, int fd, int type);
-void fs_handles_close_fd(struct fs_handles *h, int fd);
+/* A write lease can be had on this data file, or it is not there. */
+bool fs_unmapped(struct fs_handles *h, uint64_t ino, uint64_t serial);
+/* Makes f->backing_id.  1, or 0 if the kernel does not want it. */
+int fs_begin_pass(struct fs_handles *h, struct fs_file *f, uint64_t serial);
+void fs_backing_close(struct fs_handles *h, int id);
+
+/* ---- op_name.c ---- */
+
 /* The row of an inode without a name goes, if nobody needs it. */
 void fs_drop_held(struct fs_mount *m, uint64_t ino);
 

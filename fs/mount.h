@@ -44,8 +44,8 @@ struct fs_options {
 	bool io_uring;
 	int log_level;
 	bool foreground;
-	bool fake;	    /* -f of mount(8): check, mount nothing */
-	char *kernel_opts; /* what mount(2) gets, comma separated */
+	bool nonempty;
+	char *kernel_opts;	   /* what mount(2) gets, comma separated */
 	unsigned long mount_flags; /* MS_* */
 };
 

@@ -30,8 +30,8 @@ static bool name_of(struct attr_op *op, struct cache_txn *txn,
 	return cache_dentry_of(txn, inode->ino, ret) == 0;
 }
 
-static void reply(struct attr_op *op, const struct cache_inode *inode,
-	int64_t fresh_ns)
+static void reply(
+	struct attr_op *op, const struct cache_inode *inode, int64_t fresh_ns)
 {
 	double timeout = fs_timeout(fresh_ns);
 	struct stat st;

@@ -50,10 +50,10 @@ static int put(struct read_op *op, const char *name,
 	size_t room = op->size - op->used;
 	size_t bytes;
 
-	bytes = op->plus ? fuse_add_direntry_plus(
-				   op->call.req, at, room, name, e, off)
-			 : fuse_add_direntry(op->call.req, at, room, name,
-				   &e->attr, off);
+	bytes = op->plus
+		? fuse_add_direntry_plus(op->call.req, at, room, name, e, off)
+		: fuse_add_direntry(
+			  op->call.req, at, room, name, &e->attr, off);
 	if (bytes > room)
 		return 1;
 	op->used += bytes;
@@ -78,9 +78,8 @@ static int put_dot(struct read_op *op, struct cache_txn *txn, bool parent)
 	uint64_t ino = op->ino;
 
 	if (parent && ino != CACHE_ROOT_INO)
-		ino = cache_dentry_of(txn, ino, &dentry) == 0
-			? dentry.parent
-			: CACHE_ROOT_INO;
+		ino = cache_dentry_of(txn, ino, &dentry) == 0 ? dentry.parent
+							      : CACHE_ROOT_INO;
 	e.attr.st_ino = ino;
 	e.attr.st_mode = S_IFDIR;
 	return put(op, parent ? ".." : ".", &e, parent ? 2 : 1);

@@ -101,8 +101,8 @@ int fs_dir_changed(struct fs_mount *m, struct cache_txn *txn,
 	return cache_inode_put(txn, dir);
 }
 
-int fs_unname(struct fs_mount *m, struct cache_txn *txn,
-	struct cache_inode *inode)
+int fs_unname(
+	struct fs_mount *m, struct cache_txn *txn, struct cache_inode *inode)
 {
 	int err;
 
@@ -168,8 +168,8 @@ int fs_tell(struct fs_mount *m, struct cache_txn *txn, uint64_t parent,
 	int err = cache_path_join(txn, parent, name, &path);
 
 	if (err == 0)
-		err = tier_enter(m->tier, txn, path.data, inode, change,
-			displaced);
+		err = tier_enter(
+			m->tier, txn, path.data, inode, change, displaced);
 	base_str_fini(&path);
 	return err;
 }
@@ -188,8 +188,8 @@ int fs_commit(struct fs_mount *m, struct cache_txn *txn, int err)
 
 /* ---- lookup and forget ---- */
 
-static int find(struct fs_name_op *op, struct cache_txn *txn,
-	struct cache_inode *ret)
+static int find(
+	struct fs_name_op *op, struct cache_txn *txn, struct cache_inode *ret)
 {
 	struct cache_dentry dentry;
 	int err;
@@ -200,8 +200,7 @@ static int find(struct fs_name_op *op, struct cache_txn *txn,
 		if (op->parent == CACHE_ROOT_INO)
 			return cache_inode_get(txn, op->parent, ret);
 		err = cache_dentry_of(txn, op->parent, &dentry);
-		return err < 0 ? err
-			       : cache_inode_get(txn, dentry.parent, ret);
+		return err < 0 ? err : cache_inode_get(txn, dentry.parent, ret);
 	}
 	err = cache_dentry_get(txn, op->parent, op->name, &dentry);
 	return err < 0 ? err : cache_inode_get(txn, dentry.ino, ret);
@@ -281,8 +280,8 @@ void fs_drop_held(struct fs_mount *m, uint64_t ino)
 		return;
 	err = cache_inode_get(txn, ino, &inode);
 	if (err == 0 && inode.nlink == 0)
-		err = cache_held_put(txn, ino,
-			fs_handles_in_use(m->handles, ino), &gone);
+		err = cache_held_put(
+			txn, ino, fs_handles_in_use(m->handles, ino), &gone);
 	if (err < 0 || !gone)
 		cache_abort(txn);
 	else
@@ -344,8 +343,8 @@ static void make_fini(struct fs_call *call)
 	free(((struct make_op *)call)->target);
 }
 
-static int make_in(struct make_op *op, struct cache_txn *txn,
-	struct cache_inode *ret)
+static int make_in(
+	struct make_op *op, struct cache_txn *txn, struct cache_inode *ret)
 {
 	struct fs_mount *m = op->name.call.m;
 	bool link = op->target != NULL;
@@ -393,8 +392,8 @@ void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	fs_name_op_start(&op->name);
 }
 
-void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
-	const char *name)
+void fs_symlink(
+	fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	struct make_op *op;
 
@@ -418,8 +417,8 @@ void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	fs_reply_err(req, -EPERM);
 }
 
-void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
-	const char *name)
+void fs_link(
+	fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
 	(void)ino, (void)parent, (void)name;
 	fs_reply_err(req, -EPERM);
@@ -427,7 +426,8 @@ void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 
 /* ---- unlink and rmdir ---- */
 
-static int unlink_in(struct fs_name_op *op, struct cache_txn *txn, bool dir)
+static int unlink_in(struct fs_name_op *op, struct cache_txn *txn, bool dir,
+	uint64_t *ret_nameless)
 {
 	struct fs_mount *m = op->call.m;
 	struct cache_inode parent, inode;
@@ -457,6 +457,7 @@ static int unlink_in(struct fs_name_op *op, struct cache_txn *txn, bool dir)
 	if (err == 0)
 		err = fs_tell(m, txn, op->parent, op->name, NULL, TIER_DELETE,
 			inode.ino);
+	*ret_nameless = inode.nlink == 0 ? inode.ino : 0;
 	return err;
 }
 
@@ -464,10 +465,14 @@ static void unlink_txn(struct fs_call *call, bool dir)
 {
 	struct fs_name_op *op = (struct fs_name_op *)call;
 	struct cache_txn *txn;
+	uint64_t nameless = 0;
 	int err = cache_write(call->m->cache, &txn);
 
 	if (err == 0)
-		err = fs_commit(call->m, txn, unlink_in(op, txn, dir));
+		err = fs_commit(
+			call->m, txn, unlink_in(op, txn, dir, &nameless));
+	if (err == 0 && nameless != 0)
+		fs_handles_nameless(call->m->handles, nameless);
 	fs_call_err(call, err);
 }
 

@@ -17,18 +17,27 @@ struct fs_ready {
 	bool truncate;	 /* to nothing */
 	bool kill_setid; /* the caller may not keep setuid and setgid */
 	bool rdwr;	 /* could map it shared and writable */
+	/* found out by fs_ready_look() */
+	bool alone; /* nobody else has the data file: it may be a new one */
+	bool sync;
+	bool keep;
 };
 
-/* Must this wait for the disk?  If not, fs_make_ready() does not. */
-bool fs_ready_waits(struct fs_mount *m, struct cache_txn *txn,
-	const struct cache_inode *inode, const struct fs_ready *ready);
+/* May its content be changed at all? */
+int fs_may_change(struct fs_mount *m, const struct cache_inode *inode);
+/* Looks at what is to be done for this row.  1: its bytes must be fetched
+ * first, all of them. */
+int fs_ready_look(struct fs_mount *m, struct cache_txn *txn, struct fs_file *f,
+	const struct cache_inode *inode, struct fs_ready *ready);
+/* Does fs_make_ready() wait for the disk? */
+bool fs_ready_waits(const struct fs_ready *ready);
 /* [sync] The older state is kept if it is owed, the row says written-to, and
  * that is durable where it has to be (KERNEL.md: durable before use).
  * ret_inode is the row as it is then. */
 int fs_make_ready(struct fs_mount *m, struct fs_file *f,
 	const struct fs_ready *ready, struct cache_inode *ret_inode);
-/* May its content be changed at all? */
-int fs_may_change(struct fs_mount *m, const struct cache_inode *inode);
+int fs_truncate_data(
+	struct fs_mount *m, const struct cache_inode *inode, off_t size);
 /* Takes away what a write by an unprivileged user takes away. */
 void fs_kill_setid(struct cache_inode *inode);
 

@@ -138,8 +138,8 @@ static int move_names(
 	int err;
 
 	if (op->flags & RENAME_EXCHANGE) {
-		err = cache_dentry_set(txn, op->name.parent, op->name.name,
-			mv->target.ino);
+		err = cache_dentry_set(
+			txn, op->name.parent, op->name.name, mv->target.ino);
 		return err < 0 ? err
 			       : cache_dentry_set(txn, op->new_parent,
 					 op->new_name, mv->inode.ino);
@@ -171,14 +171,15 @@ static int touch_inodes(
 	if (err == 0 && replaced)
 		err = fs_unname(m, txn, &mv->target);
 	if (err == 0)
-		err = fs_dir_changed(m, txn, &mv->old_dir,
-			mv->same_dir ? -gone : -(int)dir);
+		err = fs_dir_changed(
+			m, txn, &mv->old_dir, mv->same_dir ? -gone : -(int)dir);
 	if (err == 0 && !mv->same_dir)
 		err = fs_dir_changed(m, txn, &mv->new_dir, dir - gone);
 	return err;
 }
 
-static int rename_in(struct rename_op *op, struct cache_txn *txn)
+static int rename_in(
+	struct rename_op *op, struct cache_txn *txn, uint64_t *ret_nameless)
 {
 	struct base_str old_path = BASE_STR_INIT, new_path = BASE_STR_INIT;
 	struct move mv;
@@ -204,6 +205,8 @@ static int rename_in(struct rename_op *op, struct cache_txn *txn)
 		err = touch_inodes(op, txn, &mv);
 	if (err == 0)
 		err = tell(op, txn, &mv, old_path.data, new_path.data);
+	if (err == 0 && mv.exists && mv.target.nlink == 0)
+		*ret_nameless = mv.target.ino;
 	base_str_fini(&old_path);
 	base_str_fini(&new_path);
 	return err;
@@ -213,10 +216,13 @@ static void rename_txn(struct rename_op *op)
 {
 	struct fs_mount *m = op->name.call.m;
 	struct cache_txn *txn;
+	uint64_t nameless = 0;
 	int err = cache_write(m->cache, &txn);
 
 	if (err == 0)
-		err = fs_commit(m, txn, rename_in(op, txn));
+		err = fs_commit(m, txn, rename_in(op, txn, &nameless));
+	if (err == 0 && nameless != 0)
+		fs_handles_nameless(m->handles, nameless);
 	fs_call_err(&op->name.call, err);
 }
 
@@ -248,8 +254,7 @@ static int find_need(struct rename_op *op, struct cache_txn *txn,
 		!tier_tree_known(m->tier, txn, mv.inode.ino)) {
 		*ret = NEED_TREE;
 		*ret_ino = mv.inode.ino;
-	} else if (!op->asked_dir && mv.exists &&
-		mv.target.kind == CACHE_DIR &&
+	} else if (!op->asked_dir && mv.exists && mv.target.kind == CACHE_DIR &&
 		tier_fresh_dir_ns(m->tier, txn, mv.target.ino) <= 0) {
 		*ret = NEED_DIR;
 		*ret_ino = mv.target.ino;

@@ -22,25 +22,20 @@ struct setattr_op {
 	uint64_t ino;
 	struct stat attr;
 	int to_set;
-	struct fs_file *f; /* size only */
+	/* size only */
+	struct fs_file *f;
+	struct fs_ready ready;
 	int tries;
 };
 
 #define OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
-#define TIMES                                             \
-	(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |  \
-		FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)
+#define TIMES                                                                  \
+	(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | \
+		FUSE_SET_ATTR_MTIME_NOW)
 
 static int64_t ns_of(const struct timespec *ts)
 {
 	return ts->tv_sec * 1000000000ll + ts->tv_nsec;
-}
-
-void fs_kill_setid(struct cache_inode *inode)
-{
-	inode->mode &= ~(uint32_t)S_ISUID;
-	if (inode->mode & S_IXGRP)
-		inode->mode &= ~(uint32_t)S_ISGID;
 }
 
 /* ---- mode, owner, times ---- */
@@ -58,8 +53,7 @@ static void set_owner(struct setattr_op *op, struct cache_inode *inode)
 
 /* While it is written-to the data file's mtime is the one that shows, once it
  * has changed; then it must be set there. */
-static int set_data_times(
-	struct fs_mount *m, const struct cache_inode *inode)
+static int set_data_times(struct fs_mount *m, const struct cache_inode *inode)
 {
 	struct cache_stamp now;
 	struct timespec ts[2] = {
@@ -73,8 +67,8 @@ static int set_data_times(
 
 	if (inode->kind != CACHE_FILE || !inode->written)
 		return 0;
-	fd = cache_data_open(m->cache, inode->ino, inode->serial,
-		O_RDONLY | O_CLOEXEC);
+	fd = cache_data_open(
+		m->cache, inode->ino, inode->serial, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return fd;
 	if (ts[1].tv_nsec < 0) {
@@ -108,16 +102,16 @@ static int set_times(struct setattr_op *op, struct cache_inode *inode)
 }
 
 /* Does the store care?  atime never goes there. */
-static bool is_told(const struct cache_inode *before,
-	const struct cache_inode *after)
+static bool is_told(
+	const struct cache_inode *before, const struct cache_inode *after)
 {
 	return before->mode != after->mode || before->uid != after->uid ||
 		before->gid != after->gid ||
 		before->mtime_ns != after->mtime_ns;
 }
 
-static int tell(struct fs_mount *m, struct cache_txn *txn,
-	struct cache_inode *inode)
+static int tell(
+	struct fs_mount *m, struct cache_txn *txn, struct cache_inode *inode)
 {
 	struct base_str path = BASE_STR_INIT;
 	int err;
@@ -126,8 +120,7 @@ static int tell(struct fs_mount *m, struct cache_txn *txn,
 		return 0;
 	err = cache_path_of(txn, inode->ino, &path);
 	if (err == 0)
-		err = tier_enter(
-			m->tier, txn, path.data, inode, TIER_ATTR, 0);
+		err = tier_enter(m->tier, txn, path.data, inode, TIER_ATTR, 0);
 	base_str_fini(&path);
 	return err == -ENOENT ? 0 : err;
 }
@@ -193,6 +186,9 @@ static void size_end(struct setattr_op *op, int err)
 	struct fs_handles *h = op->call.m->handles;
 	struct fs_file *f = op->f;
 
+	/* With a writer left, its close tells the journal. */
+	if (err == 0 && !fs_file_has_writers(h, f))
+		err = fs_written_enter(h, f);
 	if (err == 0)
 		setattr_plain(op);
 	else
@@ -201,40 +197,20 @@ static void size_end(struct setattr_op *op, int err)
 	fs_written_end(h, f);
 }
 
-static int truncate_data(struct fs_mount *m, const struct cache_inode *inode,
-	off_t size)
-{
-	/* Writable for this moment only, see H5 in handle.c. */
-	int fd = cache_data_open(m->cache, inode->ino, inode->serial,
-		O_RDWR | O_CLOEXEC);
-	int err = 0;
-
-	if (fd < 0)
-		return fd;
-	if (ftruncate(fd, size) < 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
 static void size_run(struct fs_call *call, int err)
 {
 	struct setattr_op *op = (struct setattr_op *)call;
-	struct fs_ready ready = {
-		.truncate = op->attr.st_size == 0,
-		.kill_setid = op->to_set & FUSE_SET_ATTR_KILL_SUID,
-	};
 	struct cache_inode inode;
 
-	err = fs_make_ready(call->m, op->f, &ready, &inode);
+	err = fs_make_ready(call->m, op->f, &op->ready, &inode);
 	if (err == 0 && op->attr.st_size != 0)
-		err = truncate_data(call->m, &inode, op->attr.st_size);
+		err = fs_truncate_data(call->m, &inode, op->attr.st_size);
 	op->to_set &= ~(FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_KILL_SUID);
 	op->to_set |= FUSE_SET_ATTR_CTIME;
 	size_end(op, err);
 }
 
-static void size_look(struct fs_call *call, int err);
+static void size_lock(struct fs_call *call, int err);
 
 static void size_locked(struct fs_call *call, int err)
 {
@@ -246,44 +222,40 @@ static void size_locked(struct fs_call *call, int err)
 	err = cache_read(m->cache, &txn);
 	if (err == 0) {
 		err = cache_inode_get(txn, op->ino, &inode);
+		err = err == -ENOENT ? -ESTALE : err;
+		if (err == 0)
+			err = fs_may_change(m, &inode);
+		if (err == 0)
+			err = fs_ready_look(m, txn, op->f, &inode, &op->ready);
 		cache_abort(txn);
 	}
-	if (err < 0) {
-		size_end(op, err == -ENOENT ? -ESTALE : err);
-	} else if (op->attr.st_size != 0 && inode.data != CACHE_WHOLE) {
-		fs_file_unlock(m->handles, op->f);
-		size_look(call, op->tries++ < 3 ? 0 : -EIO);
-	} else {
-		fs_call_post(call, size_run);
+	if (err <= 0) {
+		if (err < 0)
+			size_end(op, err);
+		else
+			fs_call_post(call, size_run);
+		return;
 	}
+	fs_file_unlock(m->handles, op->f);
+	if (op->tries++ == FS_TRIES) {
+		fs_file_put(m->handles, op->f);
+		fs_call_err(call, -EIO);
+		return;
+	}
+	tier_fetch_whole(
+		m->tier, op->ino, false, fs_call_arm(call, op->ino, size_lock));
+	fs_call_go(call);
 }
 
-/* Outside the gate: what must be fetched is. */
-static void size_look(struct fs_call *call, int err)
+static void size_lock(struct fs_call *call, int err)
 {
 	struct setattr_op *op = (struct setattr_op *)call;
-	struct fs_mount *m = call->m;
-	struct cache_inode inode;
-	struct cache_txn *txn;
+	struct fs_handles *h = call->m->handles;
 
-	if (err == 0)
-		err = cache_read(m->cache, &txn);
-	if (err == 0) {
-		err = cache_inode_get(txn, op->ino, &inode);
-		cache_abort(txn);
-		err = err == -ENOENT ? -ESTALE : err;
-	}
-	if (err == 0)
-		err = fs_may_change(m, &inode);
 	if (err < 0) {
-		fs_file_put(m->handles, op->f);
+		fs_file_put(h, op->f);
 		fs_call_err(call, err);
-	} else if (op->attr.st_size != 0 && inode.data != CACHE_WHOLE) {
-		tier_fetch_whole(m->tier, op->ino, false,
-			fs_call_arm(call, op->ino, size_look));
-		fs_call_go(call);
-	} else if (fs_file_lock(m->handles, op->f,
-			   fs_call_wait(call, size_locked))) {
+	} else if (fs_file_lock(h, op->f, fs_call_wait(call, size_locked))) {
 		size_locked(call, 0);
 	}
 }
@@ -293,10 +265,10 @@ static void size_start(struct fs_call *call, int err)
 	struct setattr_op *op = (struct setattr_op *)call;
 
 	(void)err;
-	op->f = fs_file_get(call->m->handles, op->ino,
-		fs_call_wait(call, size_start));
+	op->f = fs_file_get(
+		call->m->handles, op->ino, fs_call_wait(call, size_start));
 	if (op->f != NULL)
-		size_look(call, 0);
+		size_lock(call, 0);
 }
 
 void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
@@ -317,9 +289,11 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 	op = fs_call_new(req, sizeof(*op));
 	op->ino = ino;
 	op->attr = *attr;
-	op->to_set = to_set & (FUSE_SET_ATTR_MODE | OWNER | TIMES |
-			FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_CTIME |
-			FUSE_SET_ATTR_KILL_SUID);
+	op->to_set = to_set &
+		(FUSE_SET_ATTR_MODE | OWNER | TIMES | FUSE_SET_ATTR_SIZE |
+			FUSE_SET_ATTR_CTIME | FUSE_SET_ATTR_KILL_SUID);
+	op->ready.truncate = attr->st_size == 0;
+	op->ready.kill_setid = to_set & FUSE_SET_ATTR_KILL_SUID;
 	if (to_set & FUSE_SET_ATTR_SIZE)
 		size_start(&op->call, 0);
 	else

@@ -49,8 +49,8 @@ int fs_dir_get(struct cache_txn *txn, uint64_t ino, struct cache_inode *ret);
 int fs_dir_changed(struct fs_mount *m, struct cache_txn *txn,
 	struct cache_inode *dir, int subdirs);
 /* An inode lost one name: held, if it was the last. */
-int fs_unname(struct fs_mount *m, struct cache_txn *txn,
-	struct cache_inode *inode);
+int fs_unname(
+	struct fs_mount *m, struct cache_txn *txn, struct cache_inode *inode);
 /* Fills in and adds an inode and its name; checks what POSIX wants. */
 int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
 	enum cache_kind kind, mode_t mode, struct cache_inode *ret);
@@ -68,14 +68,13 @@ void fs_forget_multi(
 	fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
 void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	dev_t rdev);
-void fs_mkdir(
-	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 	const char *name);
 void fs_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fs_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
-void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
-	const char *name);
+void fs_link(
+	fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
 void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	fuse_ino_t new_parent, const char *new_name, unsigned flags);
 
@@ -87,8 +86,7 @@ void fs_readlink(fuse_req_t req, fuse_ino_t ino);
 void fs_statfs(fuse_req_t req, fuse_ino_t ino);
 void fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	const char *value, size_t size, int flags);
-void fs_getxattr(
-	fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void fs_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void fs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
@@ -97,12 +95,12 @@ void fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
 
 /* op_open.c */
 void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void fs_create(fuse_req_t req, fuse_ino_t parent, const char *name,
-	mode_t mode, struct fuse_file_info *fi);
+void fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_file_info *fi);
 void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void fs_fsync(
-	fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+	struct fuse_file_info *fi);
 
 /* op_file.c */
 void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -121,7 +119,7 @@ void fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 void fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	struct fuse_file_info *fi);
 void fs_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void fs_fsyncdir(
-	fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void fs_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
+	struct fuse_file_info *fi);
 
 #endif

@@ -207,8 +207,8 @@ void fs_attr_fill(struct fs_mount *m, const struct cache_inode *inode,
 	st->st_blocks = (blkcnt_t)((now.size_bytes + 511) / 512);
 	st->st_mtim = timespec_of(now.mtime_ns);
 	st->st_ctim = timespec_of(now.ctime_ns);
-	st->st_atim = timespec_of(
-		now.atime_ns != 0 ? now.atime_ns : now.mtime_ns);
+	st->st_atim =
+		timespec_of(now.atime_ns != 0 ? now.atime_ns : now.mtime_ns);
 }
 
 void fs_entry_fill(struct fs_mount *m, const struct cache_inode *inode,
@@ -221,8 +221,8 @@ void fs_entry_fill(struct fs_mount *m, const struct cache_inode *inode,
 	fs_attr_fill(m, inode, &ret->attr, &ret->attr_timeout);
 }
 
-void fs_reply_entry(fuse_req_t req, const struct cache_inode *inode,
-	int64_t fresh_ns)
+void fs_reply_entry(
+	fuse_req_t req, const struct cache_inode *inode, int64_t fresh_ns)
 {
 	struct fuse_entry_param e;
 

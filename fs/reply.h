@@ -39,8 +39,9 @@ struct fs_call {
 	fuse_req_t req;
 	struct fs_mount *m;
 	fs_step_fn step;
-	void (*fini)(struct fs_call *call); /* what the operation owns, or NULL */
-	struct fs_wait wait;		    /* runs `step` with 0 */
+	void (*fini)(
+		struct fs_call *call); /* what the operation owns, or NULL */
+	struct fs_wait wait;	       /* runs `step` with 0 */
 	struct tier_call tier_call;
 	uint64_t waits_at; /* what it waits for at the store, 0: nothing */
 	struct base_mutex mutex;
@@ -91,7 +92,7 @@ void fs_attr_fill(struct fs_mount *m, const struct cache_inode *inode,
 /* An answer about a name that may be trusted for fresh_ns. */
 void fs_entry_fill(struct fs_mount *m, const struct cache_inode *inode,
 	int64_t fresh_ns, struct fuse_entry_param *ret);
-void fs_reply_entry(fuse_req_t req, const struct cache_inode *inode,
-	int64_t fresh_ns);
+void fs_reply_entry(
+	fuse_req_t req, const struct cache_inode *inode, int64_t fresh_ns);
 
 #endif

@@ -20,6 +20,7 @@
  */
 #include "fs/written.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -78,8 +79,7 @@ static bool is_young(struct fs_handles *h, const struct cache_stamp *stamp)
 		h->fine_stamps = fine;
 		base_unlock(&h->mutex);
 	}
-	return !fine &&
-		stamp->ctime_ns + YOUNG_NS > base_wall_ns(h->m->env);
+	return !fine && stamp->ctime_ns + YOUNG_NS > base_wall_ns(h->m->env);
 }
 
 /* ---- the list of what is written-to ---- */
@@ -157,8 +157,8 @@ int fs_written_tell(struct fs_handles *h, struct cache_txn *txn,
 		return err;
 	err = cache_path_of(txn, inode->ino, &path);
 	if (err == 0)
-		err = tier_enter(h->m->tier, txn, path.data, inode,
-			TIER_CONTENT, 0);
+		err = tier_enter(
+			h->m->tier, txn, path.data, inode, TIER_CONTENT, 0);
 	else if (err == -ENOENT)
 		err = 0;
 	base_str_fini(&path);
@@ -222,8 +222,8 @@ int fs_written_enter(struct fs_handles *h, struct fs_file *f)
 	base_lock(&h->mutex);
 	f->entered = now;
 	/* W1, unless an fsync has just cleaned its pages. */
-	f->suspect |= young || (f->rdwr &&
-			!(f->is_synced && fs_stamp_eq(&now, &f->synced)));
+	f->suspect |= young ||
+		(f->rdwr && !(f->is_synced && fs_stamp_eq(&now, &f->synced)));
 	base_unlock(&h->mutex);
 	tier_kick(h->m->tier);
 	return 0;
@@ -329,8 +329,8 @@ static void end_locked(void *arg)
 	if (!done) {
 		int64_t delay = f->probe_delay_ns;
 
-		f->probe_delay_ns = delay < PROBE_LAST_NS ? delay * 2
-							  : PROBE_SLOW_NS;
+		f->probe_delay_ns =
+			delay < PROBE_LAST_NS ? delay * 2 : PROBE_SLOW_NS;
 		fs_file_unlock(h, f);
 		base_after(h->m->env, delay, end_again, f);
 		return;
@@ -356,6 +356,67 @@ void fs_written_end(struct fs_handles *h, struct fs_file *f)
 		end_again(f);
 	else
 		fs_file_put(h, f);
+}
+
+struct left {
+	uint64_t *inos;
+	size_t nr, cap;
+};
+
+static int add_left(void *arg, uint64_t ino)
+{
+	struct left *left = arg;
+
+	if (left->nr == left->cap) {
+		left->cap = left->cap ? left->cap * 2 : 16;
+		left->inos = base_realloc(
+			left->inos, left->cap * sizeof(*left->inos));
+	}
+	left->inos[left->nr++] = ino;
+	return 0;
+}
+
+static void recover_one(struct fs_handles *h, uint64_t ino)
+{
+	struct fs_wait nobody = { 0 };
+	struct fs_file *f = fs_file_get(h, ino, &nobody);
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	int err = cache_read(h->m->cache, &txn);
+
+	assert(f != NULL); /* nothing is claimed before the first request */
+	if (err == 0) {
+		err = cache_inode_get(txn, ino, &inode);
+		cache_abort(txn);
+	}
+	if (err == 0)
+		err = fs_file_fd(h, f, inode.serial, false);
+	if (err < 0) {
+		log_error("inode %llu was being written: %s",
+			(unsigned long long)ino, strerror(-err));
+		fs_file_put(h, f);
+		return;
+	}
+	fs_written_begin(h, f, &inode, true, false);
+	base_lock(&h->mutex);
+	f->suspect = true;
+	f->state = FS_LINGER;
+	base_unlock(&h->mutex);
+	fs_written_end(h, f);
+}
+
+void fs_handles_recover(struct fs_handles *h)
+{
+	struct left left = { 0 };
+	struct cache_txn *txn;
+
+	if (cache_read(h->m->cache, &txn) < 0)
+		return;
+	cache_written_each(txn, add_left, &left);
+	cache_abort(txn);
+	for (size_t i = 0; i < left.nr; i++)
+		recover_one(h, left.inos[i]);
+	free(left.inos);
 }
 
 /* Every slot ends as if it had been released. */
@@ -503,90 +564,6 @@ static void tick(void *arg)
 	free(looks);
 	if (again)
 		base_after(h->m->env, TICK_NS, tick, h);
-}
-
-/* ---- fsync ---- */
-
-/* What was synced up to `gen` is noted; a writer may go on from there. */
-static int note_synced(struct fs_handles *h, uint64_t ino, uint64_t gen,
-	const struct cache_stamp *now)
-{
-	struct cache_inode inode;
-	struct cache_txn *txn;
-	int err = cache_write(h->m->cache, &txn);
-
-	if (err < 0)
-		return err;
-	err = cache_inode_get(txn, ino, &inode);
-	if (err == 0) {
-		if (inode.synced_gen < gen)
-			inode.synced_gen = gen;
-		if (inode.written) {
-			inode.gen++;
-			inode.size_bytes = now->size_bytes;
-			if (now->mtime_ns != inode.stamp.mtime_ns)
-				inode.mtime_ns = now->mtime_ns;
-		}
-		err = cache_inode_put(txn, &inode);
-	}
-	if (err == 0 && inode.written)
-		err = cache_space_account(txn, ino);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
-}
-
-static int sync_data(struct fs_handles *h, const struct cache_inode *inode)
-{
-	struct cache_stamp before, after;
-	uint64_t allocated;
-	struct fs_file *f;
-	int err;
-
-	err = cache_data_stat(h->m->cache, inode->ino, inode->serial, &before,
-		&allocated);
-	if (err == 0)
-		err = cache_data_sync(
-			h->m->cache, inode->ino, inode->serial);
-	if (err == 0)
-		err = cache_data_stat(h->m->cache, inode->ino, inode->serial,
-			&after, &allocated);
-	if (err == 0)
-		err = note_synced(h, inode->ino, inode->gen, &after);
-	if (err < 0)
-		return err;
-	base_lock(&h->mutex);
-	f = fs_handles_find(h, inode->ino);
-	if (f != NULL && f->written && fs_stamp_eq(&before, &after)) {
-		f->synced = after;
-		f->is_synced = true;
-	}
-	base_unlock(&h->mutex);
-	return 0;
-}
-
-int fs_written_sync(struct fs_handles *h, uint64_t ino)
-{
-	struct cache_inode inode;
-	struct cache_txn *txn;
-	int err = cache_read(h->m->cache, &txn);
-
-	if (err < 0)
-		return err;
-	err = cache_inode_get(txn, ino, &inode);
-	cache_abort(txn);
-	/* What is clean is in the store, and nothing is lost with it. */
-	if (err == 0 && inode.kind == CACHE_FILE &&
-		inode.data == CACHE_WHOLE &&
-		(inode.written || inode.gen != inode.synced_gen))
-		err = sync_data(h, &inode);
-	if (err == 0)
-		err = cache_sync_index(h->m->cache);
-	if (err == 0)
-		tier_mark_sync(h->m->tier);
-	return err;
 }
 
 /* ---- room ---- */

@@ -35,8 +35,7 @@ int fs_written_sync(struct fs_handles *h, uint64_t ino);
 
 /* Inside a write transaction: the bytes are those that the data file `fd`
  * holds now.  Changes the row, does not write it. */
-int fs_written_note(
-	struct fs_handles *h, struct cache_inode *inode, int fd);
+int fs_written_note(struct fs_handles *h, struct cache_inode *inode, int fd);
 /* The same transaction, after the row was written: enters it, if it has a
  * name. */
 int fs_written_tell(struct fs_handles *h, struct cache_txn *txn,

@@ -246,7 +246,8 @@ static bool was_seen(struct walk *walk, const char *name)
 {
 	uint64_t key = tier_name_hash(walk->ino, name);
 
-	return bsearch(&key, walk->seen, walk->seen_nr, sizeof(key),
+	return walk->seen_nr > 0 &&
+	       bsearch(&key, walk->seen, walk->seen_nr, sizeof(key),
 		       compare_u64) != NULL;
 }
 
@@ -351,7 +352,9 @@ static int drop_unseen(struct walk *walk)
 	struct cache_txn *txn;
 	int err, more;
 
-	qsort(walk->seen, walk->seen_nr, sizeof(*walk->seen), compare_u64);
+	if (walk->seen_nr > 0)
+		qsort(walk->seen, walk->seen_nr, sizeof(*walk->seen),
+			compare_u64);
 	do {
 		err = cache_read(t->cache, &txn);
 		if (err < 0)

@@ -844,8 +844,8 @@ void tier_work_accept(struct work *w)
 	struct tier_line *line = w->line;
 
 	line->pause_ns = 0;
-	if (w->op == BLOB_PUT || w->op == BLOB_COMMIT)
-		atomic_fetch_add(&w->tier->sent_bytes, w->row.size_bytes);
+	if (w->op == BLOB_PUT) /* blocks were counted one by one */
+		atomic_fetch_add(&w->tier->sent_bytes, w->body_bytes);
 	TAILQ_INSERT_TAIL(&line->answered, w, link);
 	if (!line->answering) {
 		line->answering = true;

@@ -225,6 +225,12 @@ void must_be_gone(const char *name)
 	call_fini(&c);
 }
 
+void must_be_missing(enum blob_result result)
+{
+	ck_assert_msg(result == BLOB_NOT_FOUND || result == BLOB_CONDITION,
+		"missing blob: %s", blob_result_name(result));
+}
+
 void block_id(unsigned seed, uint8_t ret[BLOB_BLOCK_ID_BYTES])
 {
 	uint8_t sum[BLOB_SHA256_BYTES];

@@ -66,6 +66,9 @@ void must_put(const char *name, const void *buf, size_t len,
 	char ret_etag[BLOB_ETAG_MAX]);
 void must_hold(const char *name, const void *buf, size_t len);
 void must_be_gone(const char *name);
+/* A condition on a missing blob: the service says 404, an emulator 412.  The
+ * caller must treat them alike. */
+void must_be_missing(enum blob_result result);
 /* Block `seed` of this length: its id and staging it. */
 void block_id(unsigned seed, uint8_t ret[BLOB_BLOCK_ID_BYTES]);
 void must_stage(const char *name, unsigned seed, size_t len);

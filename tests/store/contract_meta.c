@@ -114,13 +114,13 @@ START_TEST(set_meta_twice_moves_the_etag_twice)
 }
 END_TEST
 
-START_TEST(set_meta_of_a_missing_blob_is_not_found)
+START_TEST(set_meta_of_a_missing_blob_is_no_success)
 {
 	static const struct blob_kv meta[] = { KV("color", "red") };
 
-	ck_assert_int_eq(set_meta(path("nothing"), "\"0x8DD00000000000\"", meta,
-				 1, NULL),
-		BLOB_NOT_FOUND);
+	must_be_missing(set_meta(
+		path("nothing"), "\"0x8DD00000000000\"", meta, 1, NULL));
+	must_be_gone(path("nothing"));
 }
 END_TEST
 
@@ -375,7 +375,7 @@ void add_meta(Suite *s)
 	tcase_add_test(t, put_replaces_all_metadata);
 	tcase_add_test(t, set_meta_replaces_all_and_keeps_the_bytes);
 	tcase_add_test(t, set_meta_twice_moves_the_etag_twice);
-	tcase_add_test(t, set_meta_of_a_missing_blob_is_not_found);
+	tcase_add_test(t, set_meta_of_a_missing_blob_is_no_success);
 	tcase_add_test(t, set_meta_keeps_headers_and_block_list);
 	tcase_add_test(t, content_headers_are_stored_and_replaced);
 	tcase_add_test(t, seven_kib_of_metadata_are_held);

@@ -75,9 +75,8 @@ START_TEST(get_of_missing_blob_with_condition_is_no_success)
 	struct call c;
 
 	get(&c, path("nothing"), 0, 0, "\"0x8DD00000000000\"");
-	/* The service says 404, an emulator 412. */
-	if (c.req.result != BLOB_CONDITION)
-		call_must(&c, BLOB_NOT_FOUND);
+	must_be_missing(c.req.result);
+	ck_assert_uint_eq(c.data_len, 0);
 	call_fini(&c);
 }
 END_TEST

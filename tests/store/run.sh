@@ -1,18 +1,18 @@
 #!/bin/bash
 # Runs the store contract on the stores named (dir azurite blobd; default all).
 # Exit status: 0 all hold, 1 a claim does not, 77 nothing could be run.
-# CONTRACT and BLOBD name the binaries (default build/tests/...).
+# BUILD is the build directory; CONTRACT and BLOBD name other binaries.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
-contract=${CONTRACT:-$top/build/tests/store/contract}
-blobd=${BLOBD:-$top/build/tests/blobd}
+build=${BUILD:-$top/build}
+contract=${CONTRACT:-$build/tests/contract}
 . "$top/tests/lib/azurite.sh"
+. "$top/tests/lib/blobd.sh"
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/forebay-contract.XXXXXX")
-blobd_pid=
 cleanup() {
   azurite_stop
-  [ -n "$blobd_pid" ] && kill "$blobd_pid" 2>/dev/null
+  blobd_stop
   rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -46,36 +46,18 @@ on_azurite() {
   azurite_stop
 }
 
-# blobd prints "listening PORT" when it is ready.
 on_blobd() {
-  local line port
-  if [ ! -x "$blobd" ]; then
-    echo "SKIP: no $blobd (make builds it)" >&2
+  if [ ! -x "$BLOBD" ]; then
+    echo "SKIP: no $BLOBD (make tests builds it)" >&2
     return
   fi
-  mkfifo "$scratch/blobd.out"
-  "$blobd" ${BLOBD_OPTIONS:-} >"$scratch/blobd.out" 2>"$scratch/blobd.log" &
-  blobd_pid=$!
-  exec 8<"$scratch/blobd.out"
-  read -r -t 20 line <&8 || line=
-  port=${line#listening }
-  case $port in
-  "" | *[!0-9]*)
-    echo "blobd: does not start: $line $(tail -1 "$scratch/blobd.log")" >&2
-    failed=1
-    return
-    ;;
-  esac
-  export AZURE_STORAGE_ACCOUNT=devstoreaccount1
-  export AZURE_STORAGE_KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==
-  local url=http://127.0.0.1:$port/devstoreaccount1/contract
-  "$top/tests/lib/azure_rest.py" "$url" create-container ||
+  # shellcheck disable=SC2086 # a list of options
+  blobd_start ${BLOBD_OPTIONS:-} || { failed=1; return; }
+  "$top/tests/lib/azure_rest.py" "$BLOBD_URL/contract" create-container ||
     { failed=1; return; }
-  claim blobd "$url"
-  kill "$blobd_pid" 2>/dev/null
-  wait "$blobd_pid" 2>/dev/null
-  blobd_pid=
-  exec 8<&-
+  claim blobd "$BLOBD_URL/contract"
+  # With sanitizers, its own end is a claim too.
+  blobd_stop || { echo "FAIL: blobd ended with $?" >&2; failed=1; }
 }
 
 if [ ! -x "$contract" ]; then

@@ -307,6 +307,59 @@ START_TEST(pass_ends_when_nothing_may_go)
 }
 END_TEST
 
+/* Parked while they could not go, taken back when they can. */
+START_TEST(uploaded_and_unpinned_files_may_go)
+{
+	struct cache_inode inode;
+	uint64_t ino[16];
+
+	for (int i = 0; i < 16; i++) {
+		ino[i] = test_file(t, FILE_BYTES);
+		if (i < 8) {
+			pin(ino[i], true);
+			continue;
+		}
+		inode = test_inode(t, ino[i]);
+		inode.stored = false;
+		test_put(t, &inode);
+	}
+	ck_assert_int_eq(cache_space_reserve(t->cache, FILE_BYTES), -ENOSPC);
+	inode = test_inode(t, ino[8]);
+	inode.stored = true;
+	test_put(t, &inode);
+	reserve(FILE_BYTES);
+	ck_assert(!test_is_local(t, ino[8]));
+	pin(ino[0], false);
+	reserve(2 * FILE_BYTES);
+	ck_assert(!test_is_local(t, ino[0]));
+	ck_assert_int_eq(
+		cache_space_reserve(t->cache, 3 * FILE_BYTES), -ENOSPC);
+}
+END_TEST
+
+/* More of them than one batch: seen when the pause is over. */
+START_TEST(all_parked_files_are_looked_at_in_time)
+{
+	struct cache_inode inode;
+	uint64_t ino[3 * CACHE_EVICT_BATCH];
+	size_t nr = sizeof(ino) / sizeof(*ino);
+
+	for (size_t i = 0; i < nr; i++) {
+		ino[i] = test_file(t, 1);
+		pin(ino[i], true);
+	}
+	inode = test_inode(t, ino[0]);
+	ck_assert_uint_eq(test_used(t), nr * inode.local_bytes);
+	ck_assert_int_eq(
+		cache_space_reserve(t->cache, 16 * FILE_BYTES), -ENOSPC);
+	pin(ino[nr - 1], false);
+	t->env.offset_ns += 2000000000;
+	ck_assert_int_eq(
+		cache_space_reserve(t->cache, 16 * FILE_BYTES), -ENOSPC);
+	ck_assert(!test_is_local(t, ino[nr - 1]));
+}
+END_TEST
+
 START_TEST(files_missing_in_the_queues_are_found)
 {
 	struct cache_txn *txn;
@@ -399,6 +452,8 @@ int main(void)
 	tcase_add_test(tc, used_files_go_when_nothing_else_is_left);
 	tcase_add_test(tc, open_file_is_found_again_later);
 	tcase_add_test(tc, pass_ends_when_nothing_may_go);
+	tcase_add_test(tc, uploaded_and_unpinned_files_may_go);
+	tcase_add_test(tc, all_parked_files_are_looked_at_in_time);
 	tcase_add_test(tc, files_missing_in_the_queues_are_found);
 	tcase_add_test(tc, queues_survive_a_remount);
 	tcase_add_test(tc, no_step_walks_a_table);

@@ -210,6 +210,56 @@ START_TEST(background_evicts_to_the_low_mark)
 }
 END_TEST
 
+static _Atomic uint64_t newest;
+
+static void *use_often(void *arg)
+{
+	uint64_t ino, nr = (uint64_t)(uintptr_t)arg;
+
+	for (uint64_t i = 0; i < ROUNDS; i++) {
+		if (cache_space_reserve(t->cache, FILE_BYTES) != 0)
+			continue;
+		ino = test_file(t, FILE_BYTES);
+		cache_space_release(t->cache, FILE_BYTES);
+		atomic_store(&newest, ino);
+		cache_touch(t->cache, 2 + (i * 7 + nr) % ino);
+		if (i % 3 == 0)
+			cache_evict_inode(t->cache, 2 + (i * 5) % ino, NULL);
+		if (i % 3 == 1)
+			ck_assert_int_eq(cache_sync_index(t->cache), 0);
+		if (i % 3 == 2)
+			cache_space_kick(t->cache);
+		cache_flush_nr(t->cache);
+	}
+	return NULL;
+}
+
+/* With real threads behind it; for the thread sanitizer above all. */
+START_TEST(all_at_once_and_then_closed)
+{
+	struct base_env *pool = base_pool_new(2);
+	pthread_t threads[8];
+
+	test_cache_close(t);
+	t->config.env = pool;
+	test_cache_open(t);
+	cache_start(t->cache);
+	for (uintptr_t i = 0; i < 8; i++)
+		ck_assert_int_eq(
+			pthread_create(&threads[i], NULL, use_often, (void *)i),
+			0);
+	for (int i = 0; i < 8; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_uint_le(test_used(t), LIMIT);
+	test_cache_close(t);
+	base_pool_stop(pool);
+	base_pool_free(pool);
+	t->config.env = &t->env.env;
+	test_cache_open(t);
+	ck_assert_uint_eq(test_used(t), test_du(t));
+}
+END_TEST
+
 START_TEST(touches_beyond_the_table_are_bounded)
 {
 	for (uint64_t ino = 1000; ino < 21000; ino++)
@@ -318,6 +368,7 @@ int main(void)
 	tcase_add_test(tc, reserve_evicts_no_more_than_needed);
 	tcase_add_test(tc, parallel_fetches_never_overshoot);
 	tcase_add_test(tc, background_evicts_to_the_low_mark);
+	tcase_add_test(tc, all_at_once_and_then_closed);
 	tcase_add_test(tc, touches_beyond_the_table_are_bounded);
 	tcase_add_test(tc, writers_wait_above_the_dirty_limit);
 	tcase_add_test(tc, dirty_limit_is_within_the_limit);

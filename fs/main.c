@@ -1,0 +1,605 @@
+/*
+ * `forebay mount`, and the worker, which builds everything bottom-up and takes
+ * it down top-down.  The one file that sees every folder.
+ *
+ * Up:	executor, store (it may refuse the credentials before anything is
+ *	made), cache, tier, first contact; then the keeper mounts; then session,
+ *	control socket.
+ * Down:	control, session, open files, tier, store, executor (which runs what
+ *	was posted: the last replies), cache, and the rest, which has no threads.
+ *
+ * First contact.  A cache that was made just now, or never saw its store, needs
+ * it before anything is mounted.  A later mount waits CONTACT_WAIT_MS for it,
+ * then comes up on what is local; nothing is sent before the container is known
+ * to be the right one.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/lock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "blob/store.h"
+#include "fs/control.h"
+#include "fs/fs.h"
+#include "fs/handle.h"
+#include "fs/keeper.h"
+#include "fs/mountpoint.h"
+#include "fs/notify.h"
+#include "fs/options.h"
+#include "fs/session.h"
+
+/* Tasks wait for the local disk, and nothing else: more than the disk has
+ * queues for gains nothing. */
+#define POOL_THREADS 16
+/* A mount whose store is away answers within this. */
+#define CONTACT_WAIT_MS 1500
+/* Then it is asked again this often. */
+#define CONTACT_AGAIN_NS (5 * 1000000000LL)
+#define WHY_BYTES 1024
+
+struct worker {
+	const struct fs_options *opt;
+	struct fs_link *link;
+	struct fs_mount m;
+	struct blob_store *store;
+	struct fs_session *session;
+	struct fs_control *control;
+	pid_t keeper_pid;
+	bool fresh, started;
+	char device[32];
+	/* First contact.  Written by the executor until it writes contact_fd,
+	 * then by the main thread. */
+	struct tier_call contact;
+	char contact_why[512];
+	int contact_err;
+	int contact_fd;
+	bool asking;
+	/* Whether the store answers. */
+	struct base_mutex mutex;
+	enum blob_state state;
+	char state_why[256];
+};
+
+/* ---- upward calls ---- */
+
+static bool claim(void *arg, uint64_t ino)
+{
+	struct worker *w = arg;
+
+	return fs_handles_claim(w->m.handles, ino);
+}
+
+static void unclaim(void *arg, uint64_t ino)
+{
+	struct worker *w = arg;
+
+	fs_handles_unclaim(w->m.handles, ino);
+}
+
+static void inode_changed(void *arg, uint64_t ino)
+{
+	struct worker *w = arg;
+
+	fs_notify_inode_changed(w->m.notify, ino);
+}
+
+static void entry_changed(void *arg, uint64_t parent, const char *name)
+{
+	struct worker *w = arg;
+
+	fs_notify_entry_changed(w->m.notify, parent, name);
+}
+
+static void note_state(struct worker *w, enum blob_state state, const char *why)
+{
+	base_lock(&w->mutex);
+	w->state = state;
+	snprintf(w->state_why, sizeof(w->state_why), "%s", why ? why : "");
+	base_unlock(&w->mutex);
+	tier_store_state(w->m.tier, state == BLOB_STATE_UP, why);
+}
+
+static void state_changed(void *arg, enum blob_state state, const char *why)
+{
+	/* The first request is tier's, so there is a tier. */
+	note_state(arg, state, why);
+}
+
+static const char *store_state(void *arg, char *why, size_t why_bytes)
+{
+	static const char *const words[] = { "online", "offline", "denied",
+		"gone" };
+	struct worker *w = arg;
+	enum blob_state state;
+
+	base_lock(&w->mutex);
+	state = w->state;
+	snprintf(why, why_bytes, "%s", w->state_why);
+	base_unlock(&w->mutex);
+	return words[state];
+}
+
+/* ---- first contact ---- */
+
+static void contact_done(struct tier_call *call, int err)
+{
+	struct worker *w = (struct worker *)((char *)call -
+		offsetof(struct worker, contact));
+	uint64_t one = 1;
+
+	w->contact_err = err;
+	if (write(w->contact_fd, &one, sizeof(one)) < 0)
+		abort();
+}
+
+static void ask_contact(void *arg)
+{
+	struct worker *w = arg;
+
+	memset(&w->contact, 0, sizeof(w->contact));
+	w->contact.done = contact_done;
+	w->contact_why[0] = '\0';
+	tier_probe(
+		w->m.tier, &w->contact, w->contact_why, sizeof(w->contact_why));
+}
+
+/* Waits for the answer: 0 it is there, -ETIMEDOUT, -ECANCELED the keeper wants
+ * an end. */
+static int wait_contact(struct worker *w, int timeout_ms)
+{
+	struct pollfd pfds[] = {
+		{ .fd = w->contact_fd, .events = POLLIN },
+		{ .fd = w->link->sock, .events = POLLIN },
+	};
+	uint64_t count;
+	int n;
+
+	do
+		n = poll(pfds, 2, timeout_ms);
+	while (n < 0 && errno == EINTR);
+	if (n == 0)
+		return -ETIMEDOUT;
+	if (pfds[0].revents == 0)
+		return -ECANCELED;
+	if (read(w->contact_fd, &count, sizeof(count)) < 0)
+		return -errno;
+	w->asking = false;
+	return 0;
+}
+
+/* Did this cache ever see its store? */
+static int get_contacted(struct worker *w, bool *ret)
+{
+	struct cache_txn *txn;
+	uint64_t value = 0;
+	int err = cache_read(w->m.cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_meta_get_u64(txn, "contacted", &value);
+	cache_abort(txn);
+	*ret = value != 0;
+	return err == -ENOENT ? 0 : err;
+}
+
+static int set_contacted(struct worker *w)
+{
+	struct cache_txn *txn;
+	int err = cache_write(w->m.cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_meta_set_u64(txn, "contacted", 1);
+	if (err < 0) {
+		cache_abort(txn);
+		return err;
+	}
+	return cache_commit(txn);
+}
+
+static void start_tier(struct worker *w)
+{
+	if (!w->started)
+		tier_start(w->m.tier);
+	w->started = true;
+}
+
+/* The answer is there.  0: the store answers; -EAGAIN: not now; else it is not
+ * to be used. */
+static int take_contact(struct worker *w)
+{
+	switch (w->contact_err) {
+	case 0:
+		note_state(w, BLOB_STATE_UP, "");
+		start_tier(w);
+		return 0;
+	case -EXDEV:
+		return -EXDEV;
+	default:
+		note_state(w,
+			w->contact_err == -EACCES	   ? BLOB_STATE_DENIED
+				: w->contact_err == -ENXIO ? BLOB_STATE_GONE
+							   : BLOB_STATE_DOWN,
+			w->contact_why);
+		return -EAGAIN;
+	}
+}
+
+static void warn_offline(struct worker *w)
+{
+	struct base_str s = BASE_STR_INIT;
+
+	base_str_printf(&s,
+		"%s: %s; mounted on what is local, the rest follows when the "
+		"store answers",
+		w->opt->store, w->contact_why);
+	fs_link_warn(w->link, s.data);
+	base_str_fini(&s);
+}
+
+static int make_contact(struct worker *w, char *why, size_t why_bytes)
+{
+	bool contacted = false;
+	int err = w->fresh ? 0 : get_contacted(w, &contacted);
+
+	if (err < 0)
+		return err;
+	w->asking = true;
+	ask_contact(w);
+	err = wait_contact(w, contacted ? CONTACT_WAIT_MS : -1);
+	if (err == -ETIMEDOUT) {
+		note_state(w, BLOB_STATE_DOWN, "no answer yet");
+		snprintf(why, why_bytes, "no answer yet");
+		fs_link_warn(w->link,
+			"the store does not answer; mounted on what is local, "
+			"the rest follows when it does");
+		return 0;
+	}
+	if (err < 0)
+		return err;
+	err = take_contact(w);
+	if (err == 0)
+		return contacted ? 0 : set_contacted(w);
+	if (err == -EAGAIN && contacted) {
+		warn_offline(w);
+		w->asking = true;
+		base_after(w->m.env, CONTACT_AGAIN_NS, ask_contact, w);
+		return 0;
+	}
+	snprintf(why, why_bytes, "%s: %s", w->opt->store, w->contact_why);
+	return w->contact_err;
+}
+
+/* While it runs: true if the mount must end. */
+static bool late_contact(struct worker *w)
+{
+	if (!w->asking || wait_contact(w, 0) < 0)
+		return false;
+	switch (take_contact(w)) {
+	case 0:
+		return false;
+	case -EAGAIN:
+		w->asking = true;
+		base_after(w->m.env, CONTACT_AGAIN_NS, ask_contact, w);
+		return false;
+	default:
+		log_error("%s: %s: the mount ends", w->opt->store,
+			w->contact_why);
+		return true;
+	}
+}
+
+/* ---- up ---- */
+
+static int open_store(struct worker *w, char *why, size_t why_bytes)
+{
+	struct blob_config config = { .url = w->opt->store,
+		.credentials_file = w->opt->credentials,
+		.timeout_ms = (uint32_t)(w->opt->store_timeout_ns / 1000000),
+		.state_changed = state_changed,
+		.arg = w };
+	int err = blob_store_open(&config, &w->store, why, why_bytes);
+
+	/* From here on there are secrets in memory. */
+	prctl(PR_SET_DUMPABLE, 0);
+	return err;
+}
+
+static int open_cache(struct worker *w, char *why, size_t why_bytes)
+{
+	const struct fs_options *o = w->opt;
+	struct cache_config config = {
+		.dirs = (const char *const *)o->cache_dirs,
+		.dirs_nr = o->cache_dirs_nr,
+		.store = o->store,
+		.env = w->m.env,
+		.read_only = o->ro,
+		.uid = o->uid,
+		.gid = o->gid,
+		.limit = o->cache_size,
+		.limit_percent = o->cache_size_percent,
+		.reserve = o->reserve,
+		.reserve_percent = o->reserve_percent,
+		.dirty_limit = o->dirty_limit,
+		.dirty_limit_percent = o->dirty_limit_percent,
+		.claim = claim,
+		.unclaim = unclaim,
+		.arg = w,
+	};
+	struct cache_opened opened;
+	int err = cache_open(&config, &w->m.cache, &opened, why, why_bytes);
+
+	if (err < 0)
+		return err;
+	w->fresh = opened.fresh;
+	if (opened.unclean)
+		log_warn("the host went down while %s was mounted: what was "
+			 "not synced is looked at again",
+			o->mountpoint);
+	return 0;
+}
+
+static int open_tier(struct worker *w)
+{
+	const struct fs_options *o = w->opt;
+	char host[256] = "host";
+	struct tier_config config = {
+		.cache = w->m.cache,
+		.store = w->store,
+		.env = w->m.env,
+		.host_name = host,
+		.freshness_ns = o->freshness_ns,
+		.store_timeout_ns = o->store_timeout_ns,
+		.writeback_open_ns = o->writeback_open_ns,
+		.read_ahead_bytes = o->read_ahead_bytes,
+		.fetch_whole_bytes = o->fetch_whole_bytes,
+		.read_only = o->ro,
+		.uid = o->uid,
+		.gid = o->gid,
+		.file_mode = o->file_mode,
+		.dir_mode = o->dir_mode,
+		.inode_changed = inode_changed,
+		.entry_changed = entry_changed,
+		.claim = claim,
+		.unclaim = unclaim,
+		.arg = w,
+	};
+
+	gethostname(host, sizeof(host) - 1);
+	host[strcspn(host, ".")] = '\0';
+	return tier_open(&config, &w->m.tier);
+}
+
+/* Whoever makes a backing id lends its rights to all who write through it:
+ * root's would let them fill the file system's reserve (KERNEL.md). */
+static void drop_reserve_right(void)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3
+	};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &head, data) != 0)
+		return;
+	data[0].effective &= ~(1u << CAP_SYS_RESOURCE);
+	if (syscall(SYS_capset, &head, data) != 0)
+		log_warn("cannot drop CAP_SYS_RESOURCE: %s",
+			strerrordesc_np(errno));
+}
+
+/* Everything that can fail before something is mounted. */
+static int open_stack(struct worker *w, char *why, size_t why_bytes)
+{
+	int err;
+
+	w->m.env = base_pool_new(POOL_THREADS);
+	w->m.handles = fs_handles_new(&w->m);
+	err = open_store(w, why, why_bytes);
+	if (err == 0)
+		err = open_cache(w, why, why_bytes);
+	if (err == 0) {
+		cache_start(w->m.cache);
+		err = open_tier(w);
+	}
+	if (err == 0) {
+		w->m.notify = fs_notify_new(&w->m);
+		err = make_contact(w, why, why_bytes);
+	}
+	if (err < 0 && why[0] == '\0')
+		snprintf(why, why_bytes, "mount: %s; see the log",
+			strerrordesc_np(-err));
+	return err;
+}
+
+static int serve(struct worker *w, char *why, size_t why_bytes)
+{
+	struct fs_control_config control = { .m = &w->m,
+		.device = w->device,
+		.keeper_pid = w->keeper_pid,
+		.store_state = store_state,
+		.arg = w };
+	int err;
+
+	fs_link_ready(w->link);
+	if (fs_link_wait(w->link, -1, w->device, sizeof(w->device)) !=
+		FS_LINK_GO)
+		return -ECANCELED;
+	err = fs_session_new(&w->m, w->link->fuse_fd, &w->session);
+	if (err == 0)
+		err = fs_session_start(w->session);
+	if (err < 0) {
+		snprintf(why, why_bytes,
+			"mount: no FUSE session: %s; see the "
+			"log",
+			strerrordesc_np(-err));
+		return err;
+	}
+	return fs_control_start(&control, &w->control, why, why_bytes);
+}
+
+/* ---- running ---- */
+
+static void run(struct worker *w)
+{
+	for (;;) {
+		struct pollfd pfds[] = {
+			{ .fd = w->link->sock, .events = POLLIN },
+			{ .fd = fs_session_ended_fd(w->session),
+				.events = POLLIN },
+			{ .fd = w->contact_fd, .events = POLLIN },
+		};
+
+		if (poll(pfds, 3, -1) < 0 && errno != EINTR)
+			return;
+		if (pfds[0].revents != 0)
+			return;
+		if (pfds[1].revents != 0) {
+			fs_link_ending(w->link);
+			return;
+		}
+		if (pfds[2].revents != 0 && late_contact(w)) {
+			fs_link_ending(w->link);
+			return;
+		}
+	}
+}
+
+/* ---- down ---- */
+
+static void say_owed(struct worker *w)
+{
+	struct tier_status status;
+
+	if (tier_status(w->m.tier, &status) < 0 || status.pending == 0)
+		return;
+	log_info("%s: %llu changes (%llu bytes) are still owed to the store: "
+		 "the next mount sends them",
+		w->opt->mountpoint, (unsigned long long)status.pending,
+		(unsigned long long)status.dirty_bytes);
+}
+
+/* Works for whatever part of the stack there is. */
+static void close_stack(struct worker *w, bool discard)
+{
+	fs_control_stop(w->control);
+	if (w->session != NULL)
+		fs_session_stop(w->session);
+	if (w->session != NULL)
+		fs_handles_finish(w->m.handles);
+	if (w->m.tier != NULL) {
+		say_owed(w);
+		tier_stop(w->m.tier);
+	}
+	blob_store_close(w->store);
+	base_pool_stop(w->m.env);
+	fs_notify_free(w->m.notify);
+	tier_close(w->m.tier);
+	if (discard && w->m.cache != NULL)
+		cache_discard(w->m.cache);
+	else
+		cache_close(w->m.cache);
+	fs_handles_free(w->m.handles);
+	fs_session_free(w->session);
+	base_pool_free(w->m.env);
+}
+
+static int worker_main(const struct fs_options *opt, struct fs_link *link)
+{
+	struct worker w = { .opt = opt,
+		.link = link,
+		.keeper_pid = getppid(),
+		.state = BLOB_STATE_UP,
+		.m = { .opt = *opt,
+			.passthrough = opt->passthrough,
+			.owner = geteuid(),
+			.owner_gid = getegid() } };
+	char why[WHY_BYTES] = "";
+	bool discard;
+	int err;
+
+	w.contact_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	base_mutex_init(&w.mutex, BASE_RANK_STAT);
+	drop_reserve_right();
+	err = open_stack(&w, why, sizeof(why));
+	discard = err < 0 && w.fresh;
+	if (err == 0) {
+		w.m.started_ns = base_boot_ns(w.m.env);
+		err = serve(&w, why, sizeof(why));
+	}
+	if (err == 0) {
+		fs_link_up(link);
+		log_info("mounted %s at %s", opt->store, opt->mountpoint);
+		run(&w);
+	} else if (err != -ECANCELED) {
+		fs_link_fail(link,
+			err == -EINVAL ? FS_EXIT_USAGE : FS_EXIT_FAILED, why);
+	}
+	close_stack(&w, discard);
+	if (err == 0)
+		log_info("unmounted %s", opt->mountpoint);
+	close(w.contact_fd);
+	base_mutex_fini(&w.mutex);
+	return err == 0 || err == -ECANCELED ? 0 : FS_EXIT_FAILED;
+}
+
+/* ---- the command ---- */
+
+static int fail(const char *why, int err)
+{
+	fprintf(stderr, "forebay: %s\n", why);
+	return err == -EINVAL ? FS_EXIT_USAGE : FS_EXIT_FAILED;
+}
+
+/* Everything that can be said without opening anything. */
+static int check(
+	const struct fs_mount_args *args, struct fs_options *opt, char *why)
+{
+	char store[4096];
+	int err = fs_options_parse(args, opt, why, WHY_BYTES);
+
+	if (err < 0)
+		return err;
+	err = blob_store_canonical(
+		opt->store, store, sizeof(store), why, WHY_BYTES);
+	if (err == 0) {
+		free(opt->store);
+		opt->store = base_strdup(store);
+		err = fs_options_resolve(opt, why, WHY_BYTES);
+	}
+	if (err == 0)
+		err = fs_mountpoint_check(opt, why, WHY_BYTES);
+	if (err == 0 && geteuid() != 0) {
+		snprintf(why, WHY_BYTES,
+			"mount: only root can mount; use sudo, or a line in "
+			"/etc/fstab");
+		err = -EPERM;
+	}
+	if (err < 0)
+		fs_options_fini(opt);
+	return err;
+}
+
+int fs_mount_run(const struct fs_mount_args *args)
+{
+	struct fs_options opt;
+	char why[WHY_BYTES] = "";
+	int status, err = check(args, &opt, why);
+
+	if (err < 0)
+		return fail(why, err);
+	status = args->fake ? FS_EXIT_DONE : fs_keeper_run(&opt, worker_main);
+	fs_options_fini(&opt);
+	return status;
+}

@@ -1,0 +1,365 @@
+/*
+ * Opening and closing files: open, create, flush, fsync, release.
+ *
+ * An open goes: reference (waits while the local bytes are being dropped), gate,
+ * look at the row; fetch the whole file if that is the way it opens (outside
+ * the gate, then look again); for a writer: make ready (op_ready.c); then
+ * fs/handle.c decides and fills in the answer.
+ *
+ * FLUSH is where a close is ordered: RELEASE comes later, in any order.
+ */
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/handle.h"
+#include "fs/notify.h"
+#include "fs/op_open.h"
+#include "fs/written.h"
+
+struct open_op {
+	struct fs_name_op name; /* create only, but for the call in it */
+	uint64_t ino;
+	struct fuse_file_info fi;
+	struct fs_file *f;
+	struct fs_ready ready;
+	struct cache_inode inode;
+	bool create;
+	mode_t mode;
+	int tries;
+};
+
+static bool is_write(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+static void close_open(struct fs_handles *h, uint64_t fh, bool write)
+{
+	struct fs_file *f = fs_file_release(h, fh);
+
+	if (f != NULL && write)
+		fs_written_end(h, f);
+	else if (f != NULL)
+		fs_file_put(h, f);
+}
+
+static void reply(struct open_op *op)
+{
+	struct fs_mount *m = op->name.call.m;
+	fuse_req_t req = op->name.call.req;
+	bool write = is_write(&op->fi);
+	struct fuse_entry_param e;
+	int err;
+
+	if (op->create) {
+		fs_entry_fill(m, &op->inode, m->opt.freshness_ns, &e);
+		err = fuse_reply_create(req, &e, &op->fi);
+	} else {
+		err = fuse_reply_open(req, &op->fi);
+	}
+	/* The caller is gone, and no RELEASE will come. */
+	if (err < 0)
+		close_open(m->handles, op->fi.fh, write);
+}
+
+/* Inside the gate, with the row as it is now: the last step. */
+static void attach(struct open_op *op, int err)
+{
+	struct fs_mount *m = op->name.call.m;
+	struct fs_handles *h = m->handles;
+	struct fs_file *f = op->f;
+	bool write = is_write(&op->fi);
+
+	if (err == 0)
+		err = fs_file_open(h, f, &op->inode,
+			write && !fs_written_may_write(h), &op->fi);
+	if (err == 0) {
+		cache_touch(m->cache, f->ino);
+		/* A store to a mapping does not tell the kernel that mtime
+		 * moves: what it cached before must not live on. */
+		if (op->ready.rdwr && !op->create)
+			fs_notify_attrs(m->notify, f->ino);
+		reply(op);
+	} else {
+		fs_reply_err(op->name.call.req, err);
+	}
+	fs_call_end(&op->name.call);
+	fs_file_unlock(h, f);
+	if (write)
+		fs_written_end(h, f);
+	else
+		fs_file_put(h, f);
+}
+
+static void open_ready(struct fs_call *call, int err)
+{
+	struct open_op *op = (struct open_op *)call;
+
+	err = fs_make_ready(call->m, op->f, &op->ready, &op->inode);
+	attach(op, err);
+}
+
+/* 1: the whole file is wanted first. */
+static int look(struct open_op *op, struct cache_txn *txn)
+{
+	struct fs_mount *m = op->name.call.m;
+	const struct cache_inode *inode = &op->inode;
+	int err;
+
+	if (is_write(&op->fi)) {
+		err = fs_may_change(m, inode);
+		return err < 0
+			? err
+			: fs_ready_look(m, txn, op->f, inode, &op->ready);
+	}
+	if (inode->kind != CACHE_FILE)
+		return inode->kind == CACHE_DIR ? -EISDIR : -ENXIO;
+	if (inode->no_data)
+		return -EIO;
+	return inode->data != CACHE_WHOLE &&
+		inode->size_bytes <= m->opt.fetch_whole_bytes &&
+		!fs_file_is_served(m->handles, op->f);
+}
+
+static void open_lock(struct fs_call *call, int err);
+
+static void open_locked(struct fs_call *call, int err)
+{
+	struct open_op *op = (struct open_op *)call;
+	struct fs_mount *m = call->m;
+	struct cache_txn *txn;
+
+	err = cache_read(m->cache, &txn);
+	if (err == 0) {
+		err = cache_inode_get(txn, op->ino, &op->inode);
+		err = err == -ENOENT ? -ESTALE : err;
+		if (err == 0)
+			err = look(op, txn);
+		cache_abort(txn);
+	}
+	if (err == 1) {
+		fs_file_unlock(m->handles, op->f);
+		if (op->tries++ == FS_TRIES) {
+			open_lock(call, -EIO);
+			return;
+		}
+		tier_fetch_whole(m->tier, op->ino, false,
+			fs_call_arm(call, op->ino, open_lock));
+		fs_call_go(call);
+	} else if (err < 0 || !is_write(&op->fi)) {
+		attach(op, err);
+	} else if (fs_ready_waits(&op->ready)) {
+		fs_call_post(call, open_ready);
+	} else {
+		open_ready(call, 0);
+	}
+}
+
+static void open_lock(struct fs_call *call, int err)
+{
+	struct open_op *op = (struct open_op *)call;
+	struct fs_handles *h = call->m->handles;
+
+	if (err < 0) {
+		fs_file_put(h, op->f);
+		fs_call_err(call, err);
+	} else if (fs_file_lock(h, op->f, fs_call_wait(call, open_locked))) {
+		open_locked(call, 0);
+	}
+}
+
+static void open_start(struct fs_call *call, int err)
+{
+	struct open_op *op = (struct open_op *)call;
+
+	(void)err;
+	op->f = fs_file_get(
+		call->m->handles, op->ino, fs_call_wait(call, open_start));
+	if (op->f != NULL)
+		open_lock(call, 0);
+}
+
+void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct open_op *op = fs_call_new(req, sizeof(*op));
+
+	op->ino = ino;
+	op->fi = *fi;
+	op->ready.truncate = is_write(fi) && (fi->flags & O_TRUNC);
+	op->ready.kill_setid = op->ready.truncate && fi->kill_suidgid;
+	op->ready.rdwr = (fi->flags & O_ACCMODE) == O_RDWR;
+	open_start(&op->name.call, 0);
+}
+
+/* ---- create ---- */
+
+static int create_in(struct open_op *op, struct cache_txn *txn)
+{
+	struct fs_mount *m = op->name.call.m;
+	struct cache_inode *inode = &op->inode;
+	int err, fd;
+
+	err = fs_make_node(&op->name, txn, CACHE_FILE, op->mode, inode);
+	if (err < 0)
+		return err;
+	/* Nobody else knows the number yet: no claim, nobody in the gate. */
+	op->f = fs_file_get(m->handles, inode->ino, NULL);
+	fs_file_lock(m->handles, op->f, NULL);
+	fd = fs_file_fd(m->handles, op->f, inode->serial, true);
+	if (fd < 0)
+		return fd;
+	inode->written = is_write(&op->fi);
+	if (inode->written)
+		return cache_inode_put(txn, inode);
+	/* Nobody will close it for writing. */
+	err = fs_fd_stamp(fd, &inode->stamp);
+	if (err == 0)
+		err = cache_inode_put(txn, inode);
+	if (err == 0)
+		err = fs_tell(m, txn, op->name.parent, op->name.name, inode,
+			TIER_NEW, 0);
+	return err;
+}
+
+static void create_run(struct fs_call *call, int err)
+{
+	struct open_op *op = (struct open_op *)call;
+	struct fs_mount *m = call->m;
+	struct cache_txn *txn;
+
+	err = cache_write(m->cache, &txn);
+	if (err == 0)
+		err = fs_commit(m, txn, create_in(op, txn));
+	/* Somebody else made it since the kernel looked: without O_EXCL it
+	 * looks again, and then opens it, with the checks of an open. */
+	if (err == -EEXIST && !(op->fi.flags & O_EXCL))
+		err = -ESTALE;
+	if (op->f == NULL) {
+		fs_call_err(call, err);
+		return;
+	}
+	if (err == 0 && op->inode.written)
+		fs_written_begin(
+			m->handles, op->f, &op->inode, op->ready.rdwr, false);
+	attach(op, err);
+}
+
+void fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_file_info *fi)
+{
+	struct open_op *op =
+		fs_name_op_new(req, sizeof(*op), parent, name, create_run);
+
+	if (op == NULL)
+		return;
+	op->create = true;
+	op->mode = mode;
+	op->fi = *fi;
+	op->ready.rdwr = (fi->flags & O_ACCMODE) == O_RDWR;
+	fs_name_op_start(&op->name);
+}
+
+/* ---- flush, release ---- */
+
+void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_open open;
+	int err = fs_file_of(m->handles, fi->fh, &open);
+
+	(void)ino;
+	if (err == 0 && open.write)
+		err = fs_written_enter(m->handles, open.file);
+	fs_reply_err(req, err);
+}
+
+void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_open open;
+	uint64_t fh = fi->fh;
+	int err = fs_file_of(m->handles, fh, &open);
+
+	(void)ino;
+	/* Nobody waits for what follows. */
+	fs_reply_err(req, 0);
+	if (err == 0)
+		close_open(m->handles, fh, open.write);
+}
+
+/* ---- fsync ---- */
+
+struct sync_op {
+	struct fs_call call;
+	uint64_t ino;
+	struct fs_file *f;
+};
+
+static void sync_end(struct fs_call *call, int err)
+{
+	struct sync_op *op = (struct sync_op *)call;
+
+	fs_file_put(call->m->handles, op->f);
+	fs_call_err(call, err);
+}
+
+/* durability=store: until the store has it. */
+static void sync_store(struct sync_op *op)
+{
+	struct fs_mount *m = op->call.m;
+	struct base_str path = BASE_STR_INIT;
+	struct cache_txn *txn;
+	int err = 0;
+
+	if (fs_file_has_writers(m->handles, op->f))
+		err = fs_written_enter(m->handles, op->f);
+	if (err == 0)
+		err = cache_read(m->cache, &txn);
+	if (err == 0) {
+		err = cache_path_of(txn, op->ino, &path);
+		cache_abort(txn);
+	}
+	if (err == 0) {
+		tier_flush(m->tier, path.data,
+			fs_call_arm(&op->call, 0, sync_end));
+		fs_call_go(&op->call);
+	} else {
+		sync_end(&op->call, err == -ENOENT ? 0 : err);
+	}
+	base_str_fini(&path);
+}
+
+static void sync_run(struct fs_call *call, int err)
+{
+	struct sync_op *op = (struct sync_op *)call;
+
+	err = fs_written_sync(call->m->handles, op->ino);
+	if (err == 0 && call->m->opt.durability_store && !call->m->opt.ro)
+		sync_store(op);
+	else
+		sync_end(call, err);
+}
+
+void fs_fsync(
+	fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_open open;
+	struct sync_op *op;
+	int err = fs_file_of(m->handles, fi->fh, &open);
+
+	(void)datasync;
+	if (err < 0) {
+		fs_reply_err(req, err);
+		return;
+	}
+	op = fs_call_new(req, sizeof(*op));
+	op->ino = ino;
+	op->f = open.file;
+	fs_file_hold(m->handles, op->f);
+	fs_call_post(&op->call, sync_run);
+}
