@@ -318,8 +318,8 @@ int dir_copy_range(struct dir_job *job, int from, uint64_t from_offset, int to,
 	bool by_hand = false;
 
 	while (len_bytes > 0) {
-		size_t piece = len_bytes < COPY_BYTES ? (size_t)len_bytes
-						      : COPY_BYTES;
+		size_t piece =
+			len_bytes < COPY_BYTES ? (size_t)len_bytes : COPY_BYTES;
 		loff_t in = (loff_t)from_offset, out = (loff_t)to_offset;
 		ssize_t n;
 		int err = dir_job_check(job);

@@ -115,9 +115,9 @@ static int make_dir(int at, const char *name, mode_t mode, int *ret_fd)
 	return 0;
 }
 
-/* A directory is as old as its last block; a file in tmp/ as its last change
- * (its mtime may be a blob's). */
-static bool is_stale(int at, const char *name)
+/* Staged blocks are as old as the last of them; what is in tmp/ as its last
+ * change, for its mtime may be a blob's. */
+static bool is_stale(int at, const char *name, bool by_mtime)
 {
 	struct stat st;
 	struct timespec now;
@@ -125,9 +125,8 @@ static bool is_stale(int at, const char *name)
 	clock_gettime(CLOCK_REALTIME, &now);
 	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return false;
-	return (S_ISDIR(st.st_mode) ? st.st_mtime : st.st_ctime) +
-		       DIR_STALE_S <
-	       now.tv_sec;
+	return (by_mtime ? st.st_mtime : st.st_ctime) + DIR_STALE_S <
+		now.tv_sec;
 }
 
 /* Removes `name` and, if it is a directory, the files in it. */
@@ -153,7 +152,7 @@ static void remove_shallow(int at, const char *name)
 	unlinkat(at, name, AT_REMOVEDIR);
 }
 
-static void drop_stale(int at)
+static void drop_stale(int at, bool by_mtime)
 {
 	struct dirent *de;
 	DIR *dir;
@@ -167,13 +166,30 @@ static void drop_stale(int at)
 		return;
 	}
 	while ((de = readdir(dir)) != NULL) {
-		if (de->d_name[0] != '.' && is_stale(at, de->d_name))
+		if (de->d_name[0] != '.' && is_stale(at, de->d_name, by_mtime))
 			remove_shallow(at, de->d_name);
 	}
 	closedir(dir);
 }
 
-static int prepare_locked(struct dir_root *root)
+/* Not open for writing, which would keep the reservoir from being remounted
+ * read-only; NFS however takes an exclusive lock only so. */
+static int open_lock(int own, int *ret_fd)
+{
+	struct statfs fs;
+	int fd, flags = O_RDONLY;
+
+	if (fstatfs(own, &fs) == 0 && fs.f_type == NFS_SUPER_MAGIC)
+		flags = O_RDWR;
+	fd = openat(
+		own, "lock", flags | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+static int prepare_locked(struct dir_root *root, int *ret_own)
 {
 	int own, err;
 
@@ -187,15 +203,13 @@ static int prepare_locked(struct dir_root *root)
 		err = make_dir(own, "stage", 0700, &root->stage_fd);
 	if (!err && root->meta_fd < 0)
 		err = make_dir(own, "meta", 0700, &root->meta_fd);
-	if (!err && (fsync(own) < 0 || fsync(root->fd) < 0))
-		err = -errno;
 	/* Last: it says that the rest is there. */
-	if (!err) {
-		root->lock_fd = openat(own, "lock",
-			O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-		err = root->lock_fd < 0 ? -errno : 0;
-	}
-	close(own);
+	if (!err)
+		err = open_lock(own, &root->lock_fd);
+	if (err)
+		close(own);
+	else
+		*ret_own = own;
 	return err;
 }
 
@@ -213,20 +227,21 @@ static bool is_gone(struct dir_root *root)
 
 int dir_root_prepare(struct dir_root *root)
 {
-	bool made;
-	int err = 0;
+	int own = -1, err = 0;
 
 	base_lock(&root->sys_lock);
-	made = root->lock_fd < 0;
-	if (made)
-		err = prepare_locked(root);
+	if (root->lock_fd < 0)
+		err = prepare_locked(root, &own);
 	else if (is_gone(root))
 		err = -EAGAIN;
 	base_unlock(&root->sys_lock);
-	if (!err && made) {
-		drop_stale(root->tmp_fd);
-		drop_stale(root->stage_fd);
-	}
+	if (own < 0)
+		return err;
+	if (fsync(own) < 0 || fsync(root->fd) < 0)
+		err = -errno;
+	close(own);
+	drop_stale(root->tmp_fd, false);
+	drop_stale(root->stage_fd, true);
 	return err;
 }
 

@@ -52,6 +52,9 @@ int cache_db_errno(sqlite3 *db, int code, const char *what)
 				os == EACCES || os == EMFILE || os == ENFILE
 			? -os
 			: -EIO;
+		/* It could not grow; SQLite forgets why. */
+		if (code == SQLITE_IOERR_SHMSIZE)
+			err = -ENOSPC;
 		break;
 	default:
 		err = -EIO;

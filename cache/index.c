@@ -357,9 +357,10 @@ static void explain(struct cache *cache, int err, char *why, size_t why_bytes)
 		return;
 	if (err == -EIO)
 		snprintf(why, why_bytes,
-			"the index in %s is damaged or cannot be read: run forebay fsck %s, "
-			"or move the cache directory away (what was not sent "
-			"to the store stays in its data files)",
+			"the index in %s is damaged or cannot be read: run "
+			"forebay fsck %s, or move the cache directory away "
+			"(what was not sent to the store stays in its data "
+			"files)",
 			cache->dirs[0], cache->dirs[0]);
 	else
 		snprintf(why, why_bytes, "cache directory %s: %s: %s",

@@ -19,6 +19,7 @@
  *	   an owed row names it, and one such row carries its bytes in the
  *	   account.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -183,17 +184,18 @@ static void merge(const struct rows *old, const struct row *new,
 }
 
 static int replace_rows(struct cache_txn *txn, uint64_t ino,
-	const struct rows *old, const struct rows *new)
+	const struct rows *was, const struct rows *now)
 {
 	int err = 0;
 
+	assert(now->nr != 0 && now->row != NULL);
 	/* The usual case, a stream that goes on, is one row made longer. */
-	if (old->nr != 0 &&
-		(old->nr > 1 || old->row[0].start != new->row[0].start))
-		err = del_rows(txn, ino, old->row[0].start,
-			old->row[old->nr - 1].start);
-	for (size_t i = 0; i < new->nr &&err == 0; i++)
-		err = put_row(txn, ino, &new->row[i]);
+	if (was->nr != 0 &&
+		(was->nr > 1 || was->row[0].start != now->row[0].start))
+		err = del_rows(txn, ino, was->row[0].start,
+			was->row[was->nr - 1].start);
+	for (size_t i = 0; i < now->nr && err == 0; i++)
+		err = put_row(txn, ino, &now->row[i]);
 	return err;
 }
 
@@ -242,8 +244,6 @@ static int after_add(struct cache_txn *txn, uint64_t ino,
 	data = whole ? CACHE_WHOLE : CACHE_PART;
 	if (data != was->data || now_nr != was->flush_nr)
 		err = set_local(txn, ino, data, now_nr);
-	if (err == 0 && was->data == CACHE_NONE)
-		cache_use_enter(txn->cache, ino);
 	if (err == 0 && whole && !mixed)
 		err = del_rows(txn, ino, 0, INT64_MAX);
 	if (err == 0 && ret_data != NULL)

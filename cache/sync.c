@@ -15,9 +15,11 @@
  *	`meta`.  Rows that carry N or less describe bytes that survive a power
  *	cut.  (A row's bytes are written before its number is read, so a row
  *	that commits late is covered too.)
- *	checkpoint: PASSIVE; TRUNCATE once the WAL has grown beyond
- *	WAL_LARGE_BYTES.  Its first WAL_KEEP_BYTES keep their blocks, so that
- *	commits work on a full disk.
+ *	checkpoint: PASSIVE, which never stops the writer, but never lets the
+ *	WAL begin again while the writer does not pause; so TRUNCATE once it
+ *	has grown beyond WAL_LARGE_BYTES.  Its first WAL_KEEP_BYTES keep their
+ *	blocks; on a disk that is nearly full a RESTART keeps it within them, so
+ *	that commits go on when nothing is free.
  *
  * An fdatasync that failed may have lost pages, and a second one would not
  * say so: the error stays, and nothing is called durable any more.
@@ -37,15 +39,17 @@
 #include "base/log.h"
 
 #define TICK_NS 5000000000
-/* Frames since the last checkpoint that bring the next forward: half of those
- * whose blocks are kept. */
-#define WAL_SOON_PAGES 4096
+/* Frames since the last checkpoint that bring the next forward; and on a disk
+ * that is nearly full, where that is less than half of those kept. */
+#define WAL_SOON_PAGES 8192
 #define WAL_SOON_PAGES_MIN 128
 #define PAGE_BYTES 4096
 #define WAL_LARGE_BYTES (256 << 20)
-#define WAL_KEEP_BYTES (32 << 20)
+#define WAL_KEEP_BYTES (16 << 20)
 /* ... but no more than this part of a small file system. */
 #define WAL_KEEP_PART 256
+/* Nearly full: less than that many times what the WAL keeps is free. */
+#define WAL_TIGHT 16
 /* A TRUNCATE checkpoint keeps the writer out while it waits for readers. */
 #define TRUNCATE_BUSY_MS 200
 
@@ -226,22 +230,30 @@ static int wal_hook(void *arg, sqlite3 *db, const char *name, int pages)
 	return SQLITE_OK;
 }
 
+/* Is the disk nearly full?  Says how much of the WAL keeps its blocks, too. */
+static bool is_tight(struct cache_sync *s, uint64_t *ret_keep)
+{
+	struct statvfs fs;
+	uint64_t keep = WAL_KEEP_BYTES, total;
+
+	*ret_keep = keep;
+	if (fstatvfs(s->fd, &fs) != 0)
+		return false;
+	total = fs.f_blocks * fs.f_frsize;
+	if (keep > total / WAL_KEEP_PART)
+		keep = total / WAL_KEEP_PART;
+	*ret_keep = keep;
+	return fs.f_bavail * fs.f_frsize < WAL_TIGHT * keep;
+}
+
 /* Blocks for the first bytes of the WAL.  Fails quietly: it is a precaution. */
 static void keep_blocks(struct cache_sync *s)
 {
-	struct statvfs fs;
-	uint64_t bytes = WAL_KEEP_BYTES;
+	uint64_t keep;
 
-	if (fstatvfs(s->fd, &fs) != 0)
+	if (is_tight(s, &keep))
 		return;
-	if (bytes > fs.f_blocks * fs.f_frsize / WAL_KEEP_PART)
-		bytes = fs.f_blocks * fs.f_frsize / WAL_KEEP_PART;
-	s->soon_pages = (unsigned)(bytes / 2 / PAGE_BYTES);
-	if (s->soon_pages < WAL_SOON_PAGES_MIN)
-		s->soon_pages = WAL_SOON_PAGES_MIN;
-	if (fs.f_bavail * fs.f_frsize < 4 * bytes)
-		return;
-	if (fallocate(s->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) != 0)
+	if (fallocate(s->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)keep) != 0)
 		log_debug("index: no blocks kept for the WAL: %s",
 			strerror(errno));
 }
@@ -259,20 +271,52 @@ static int checkpoint(struct cache_sync *s, int mode, bool *ret_all)
 	return cache_db_errno(s->conn->db, code, "checkpoint");
 }
 
-static int passive(struct cache *cache, bool *ret_all)
+static int checkpoint_with_ballast(struct cache *cache, int mode, bool *ret_all)
 {
-	int err = checkpoint(cache->sync, SQLITE_CHECKPOINT_PASSIVE, ret_all);
+	int err = checkpoint(cache->sync, mode, ret_all);
 
 	while (err == -ENOSPC && cache_ballast_release(cache))
-		err = checkpoint(
-			cache->sync, SQLITE_CHECKPOINT_PASSIVE, ret_all);
+		err = checkpoint(cache->sync, mode, ret_all);
 	return err;
 }
 
-int cache_sync_checkpoint(struct cache *cache)
+/* With the connection.  `pages`: of the WAL; `now`: it must begin again. */
+static int checkpoint_as_needed(
+	struct cache *cache, unsigned pages, bool now, bool *ret_all)
 {
 	struct cache_sync *s = cache->sync;
+	uint64_t keep;
+	bool tight = is_tight(s, &keep) || now;
+	unsigned soon = WAL_SOON_PAGES;
 	struct stat st;
+	int err;
+
+	if (tight && soon > keep / 2 / PAGE_BYTES)
+		soon = (unsigned)(keep / 2 / PAGE_BYTES);
+	if (soon < WAL_SOON_PAGES_MIN)
+		soon = WAL_SOON_PAGES_MIN;
+	base_lock(&s->mutex);
+	s->soon_pages = soon;
+	base_unlock(&s->mutex);
+
+	err = checkpoint_with_ballast(
+		cache, SQLITE_CHECKPOINT_PASSIVE, ret_all);
+	if (err != 0)
+		return err;
+	if (now || (tight && pages >= soon))
+		return checkpoint_with_ballast(
+			cache, SQLITE_CHECKPOINT_RESTART, ret_all);
+	if (!tight && fstat(s->fd, &st) == 0 && st.st_size > WAL_LARGE_BYTES) {
+		err = checkpoint(s, SQLITE_CHECKPOINT_TRUNCATE, ret_all);
+		if (err == 0 && *ret_all)
+			keep_blocks(s);
+	}
+	return err;
+}
+
+static int checkpoint_now(struct cache *cache, bool full)
+{
+	struct cache_sync *s = cache->sync;
 	unsigned pages;
 	bool all = false;
 	int err;
@@ -282,14 +326,7 @@ int cache_sync_checkpoint(struct cache *cache)
 	pages = s->wal_pages;
 	s->grown = false;
 	base_unlock(&s->mutex);
-
-	err = passive(cache, &all);
-	if (err == 0 && fstat(s->fd, &st) == 0 &&
-		st.st_size > WAL_LARGE_BYTES) {
-		err = checkpoint(s, SQLITE_CHECKPOINT_TRUNCATE, &all);
-		if (err == 0 && all)
-			keep_blocks(s);
-	}
+	err = checkpoint_as_needed(cache, pages, full, &all);
 	base_lock(&s->mutex);
 	s->wal_seen = pages < s->wal_pages ? pages : s->wal_pages;
 	if (!all)
@@ -299,12 +336,17 @@ int cache_sync_checkpoint(struct cache *cache)
 	return err;
 }
 
+int cache_sync_checkpoint(struct cache *cache)
+{
+	return checkpoint_now(cache, false);
+}
+
 /* What is in the database file need not stay in the WAL, which then begins
  * again in blocks that it has.  The ballast is for the growth of that file. */
 void cache_sync_full(struct cache *cache)
 {
 	if (cache->sync != NULL)
-		cache_sync_checkpoint(cache);
+		checkpoint_now(cache, true);
 }
 
 /* ---- the thread ---- */

@@ -66,10 +66,12 @@ struct worker {
 	int contact_err;
 	int contact_fd;
 	bool asking;
+	struct base_mutex contact_mutex; /* held while it asks: */
+	bool ending;
 	/* Whether the store answers. */
 	struct base_mutex mutex;
 	enum blob_state state;
-	char state_why[256];
+	char state_why[512];
 };
 
 /* ---- upward calls ---- */
@@ -498,6 +500,9 @@ static void close_stack(struct worker *w, bool discard)
 		fs_session_stop(w->session);
 	if (w->session != NULL)
 		fs_handles_finish(w->m.handles);
+	base_lock(&w->contact_mutex);
+	w->ending = true;
+	base_unlock(&w->contact_mutex);
 	if (w->m.tier != NULL) {
 		say_owed(w);
 		tier_stop(w->m.tier);
@@ -531,6 +536,7 @@ static int worker_main(const struct fs_options *opt, struct fs_link *link)
 
 	w.contact_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	base_mutex_init(&w.mutex, BASE_RANK_STAT);
+	base_mutex_init(&w.contact_mutex, BASE_RANK_FS_SESSION);
 	drop_reserve_right();
 	err = open_stack(&w, why, sizeof(why));
 	discard = err < 0 && w.fresh;
@@ -551,6 +557,7 @@ static int worker_main(const struct fs_options *opt, struct fs_link *link)
 		log_info("unmounted %s", opt->mountpoint);
 	close(w.contact_fd);
 	base_mutex_fini(&w.mutex);
+	base_mutex_fini(&w.contact_mutex);
 	return err == 0 || err == -ECANCELED ? 0 : FS_EXIT_FAILED;
 }
 

@@ -70,7 +70,8 @@ static void *run(void *arg)
 int fs_session_new(
 	struct fs_mount *m, int fuse_fd, struct fs_session **ret_session)
 {
-	char *argv[] = { "forebay", "-oio_uring", NULL };
+	char name[] = "forebay", uring[] = "-oio_uring";
+	char *argv[] = { name, uring, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(m->opt.io_uring ? 2 : 1, argv);
 	struct sigaction wake = { .sa_handler = on_wake };
 	struct fs_session *s;

@@ -54,8 +54,9 @@ static inline void test_sql(struct test_cache *t, const char *sql)
 /* The host booted while the cache was closed (or its process dead). */
 static inline void test_reboot(struct test_cache *t)
 {
-	test_sql(t, "UPDATE meta SET value = CAST('another boot' AS BLOB) "
-		    "WHERE key = CAST('boot' AS BLOB)");
+	test_sql(t,
+		"UPDATE meta SET value = CAST('another boot' AS BLOB) "
+		"WHERE key = CAST('boot' AS BLOB)");
 }
 
 static inline struct cache_opened test_reopen(struct test_cache *t)
@@ -84,14 +85,15 @@ static inline void test_refused(struct test_cache *t, int want,
 	ck_assert_int_eq(
 		cache_open(&t->config, &cache, &opened, why, sizeof(why)),
 		want);
-	ck_assert_msg(strstr(why, word) != NULL, "\"%s\" lacks \"%s\"", why,
-		word);
+	ck_assert_msg(
+		strstr(why, word) != NULL, "\"%s\" lacks \"%s\"", why, word);
 	ck_assert_msg(strchr(why, '\n') == NULL, "%s", why);
 	ck_assert_ptr_null(cache);
 }
 
 /* No statement that this connection has prepared reads a large table from end
- * to end, but those that begin with one of `but`. */
+ * to end, but those that begin with one of `but`, and the counts that an open
+ * without a clean close needs. */
 static inline void test_plans(sqlite3 *db, const char *const *but)
 {
 	static const char *const large[] = { "inode", "dentry", "remote",
@@ -102,10 +104,13 @@ static inline void test_plans(sqlite3 *db, const char *const *but)
 		const char *sql = sqlite3_sql(s);
 		char *explain = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", sql);
 		sqlite3_stmt *plan = NULL;
-		bool skip = strncmp(sql, "EXPLAIN", 7) == 0;
+		bool skip = strncmp(sql, "EXPLAIN", 7) == 0 ||
+			strncmp(sql, "SELECT count(*), coalesce(", 26) == 0 ||
+			strncmp(sql, "SELECT coalesce(sum(state", 25) == 0;
 
 		for (size_t i = 0; but[i] != NULL; i++)
-			skip = skip || strncmp(sql, but[i], strlen(but[i])) == 0;
+			skip = skip ||
+				strncmp(sql, but[i], strlen(but[i])) == 0;
 		if (!skip)
 			OK(sqlite3_prepare_v2(db, explain, -1, &plan, NULL));
 		while (!skip && sqlite3_step(plan) == SQLITE_ROW) {

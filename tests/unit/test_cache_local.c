@@ -32,6 +32,7 @@ static size_t check_rows(struct cache_txn *txn, uint64_t ino)
 {
 	struct cache_query q;
 	uint64_t last_end = 0, last_nr = 0;
+	uint64_t flush_nr = cache_flush_nr(txn->cache);
 	size_t rows = 0;
 
 	cache_db_begin(&q, txn,
@@ -44,7 +45,8 @@ static size_t check_rows(struct cache_txn *txn, uint64_t ino)
 
 		ck_assert_uint_lt(start, end);
 		ck_assert_uint_ge(start, last_end);
-		if (rows != 0 && start == last_end)
+		/* Durable ones need not be: they only may be. */
+		if (rows != 0 && start == last_end && nr + 2 > flush_nr)
 			ck_assert_uint_ne(nr, last_nr);
 		last_end = end;
 		last_nr = nr;
