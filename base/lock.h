@@ -17,7 +17,6 @@
 /* The table of ranks, outermost first.  Every mutex of the program is here. */
 enum base_rank {
 	BASE_RANK_FS_SESSION = 10,
-	BASE_RANK_FS_CALL = 15,
 	BASE_RANK_FS_CONTROL = 30,
 	BASE_RANK_TIER_LIST = 40,
 	BASE_RANK_TIER_FETCH = 50,

@@ -47,6 +47,7 @@
 #include "blob/store.h"
 
 #include <sys/stat.h>
+#include <sys/types.h>
 
 /* Pool threads when the caller names no number: enough to keep one disk busy
  * while some of them wait in fsync. */

@@ -538,8 +538,8 @@ int cache_data_stat(struct cache *cache, uint64_t ino, uint64_t serial,
 bool cache_data_leases(const struct cache *cache);
 /* Asks the kernel, by a lease, who else has a data file open or mapped: for
  * writing, or at all.  0 nobody; -EBUSY; -ENOTSUP without leases. */
-int cache_data_probe(struct cache *cache, uint64_t ino, uint64_t serial,
-	bool writers_only);
+int cache_data_probe(
+	struct cache *cache, uint64_t ino, uint64_t serial, bool writers_only);
 
 /* [sync] One shared fdatasync of the WAL: covers all commits made before the
  * call; callers that come meanwhile share the next one. */

@@ -26,7 +26,6 @@
 
 #define APPLICATION_ID 0x66626179 /* "fbay" */
 
-/* clang-format off: SQL in lines */
 static const char version_1[] =
 	"CREATE TABLE meta(key BLOB PRIMARY KEY, value) WITHOUT ROWID;"
 	"CREATE TABLE inode(ino INTEGER PRIMARY KEY, kind INTEGER, mode INTEGER,"
@@ -77,20 +76,22 @@ static const char version_1[] =
 	"CREATE TABLE owed_prefix(seq INTEGER PRIMARY KEY, epoch INTEGER,"
 	"	old_dir BLOB NOT NULL, new_dir BLOB NOT NULL, deleting INTEGER,"
 	"	cursor BLOB);"
-	"CREATE TABLE sent(number INTEGER PRIMARY KEY, host BLOB, name BLOB,"
+	"CREATE TABLE sent(number INTEGER PRIMARY KEY, host BLOB,"
+	"	name BLOB NOT NULL,"
 	"	op INTEGER, base_etag BLOB, content BLOB, owed_seq INTEGER,"
 	"	sent_ns INTEGER, boot INTEGER, settled INTEGER);"
 	"CREATE INDEX sent_name ON sent(name);"
 	"CREATE TABLE manifest(content BLOB, block INTEGER, hash BLOB,"
 	"	PRIMARY KEY(content, block)) WITHOUT ROWID;"
-	"CREATE TABLE conflict(id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB,"
+	"CREATE TABLE conflict(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"	name BLOB NOT NULL,"
 	"	copy BLOB, remote_etag BLOB, local_size INTEGER, remote_size INTEGER,"
 	"	local_mtime_ns INTEGER, remote_mtime_ns INTEGER, found_ns INTEGER);"
-	"CREATE TABLE job(id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB,"
+	"CREATE TABLE job(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"	path BLOB NOT NULL,"
 	"	pin INTEGER, meta_only INTEGER);"
 	"CREATE TABLE replied(slot INTEGER PRIMARY KEY, request INTEGER,"
 	"	reply BLOB);";
-/* clang-format on */
 
 /* Entry n makes version n + 1 from version n. */
 static const char *const versions[] = { version_1 };

@@ -50,6 +50,9 @@
 #define WAL_KEEP_PART 256
 /* Nearly full: less than that many times what the WAL keeps is free. */
 #define WAL_TIGHT 16
+/* Commits meet a full disk by the thousand; what did not help one does not
+ * help the next. */
+#define FULL_PAUSE_NS 1000000000
 /* A TRUNCATE checkpoint keeps the writer out while it waits for readers. */
 #define TRUNCATE_BUSY_MS 200
 
@@ -70,6 +73,7 @@ struct cache_sync {
 	unsigned soon_pages;	      /* see WAL_SOON_PAGES */
 	unsigned wal_pages, wal_seen; /* now; at the last checkpoint */
 	bool grown;		      /* commits since then */
+	_Atomic int64_t full_ns;      /* before then nothing helps */
 	uint64_t flush_next;
 	bool fresh;   /* a row carries flush_next */
 	bool working; /* a flush or checkpoint runs; it alone uses conn */
@@ -271,12 +275,19 @@ static int checkpoint(struct cache_sync *s, int mode, bool *ret_all)
 	return cache_db_errno(s->conn->db, code, "checkpoint");
 }
 
-static int checkpoint_with_ballast(struct cache *cache, int mode, bool *ret_all)
+/* The ballast is for the growth of the database file; a writer who goes on
+ * would put it into the WAL, faster than any checkpoint.  So, against the rule,
+ * the writer's lock is held over a wait for the disk. */
+static int checkpoint_with_ballast(struct cache *cache, bool *ret_all)
 {
-	int err = checkpoint(cache->sync, mode, ret_all);
+	int err;
 
-	while (err == -ENOSPC && cache_ballast_release(cache))
-		err = checkpoint(cache->sync, mode, ret_all);
+	base_lock(&cache->writer);
+	do {
+		err = checkpoint(
+			cache->sync, SQLITE_CHECKPOINT_RESTART, ret_all);
+	} while (err == -ENOSPC && cache_ballast_release(cache));
+	base_unlock(&cache->writer);
 	return err;
 }
 
@@ -299,13 +310,11 @@ static int checkpoint_as_needed(
 	s->soon_pages = soon;
 	base_unlock(&s->mutex);
 
-	err = checkpoint_with_ballast(
-		cache, SQLITE_CHECKPOINT_PASSIVE, ret_all);
+	err = checkpoint(s, SQLITE_CHECKPOINT_PASSIVE, ret_all);
+	if (err == -ENOSPC || now || (err == 0 && tight && pages >= soon))
+		return checkpoint_with_ballast(cache, ret_all);
 	if (err != 0)
 		return err;
-	if (now || (tight && pages >= soon))
-		return checkpoint_with_ballast(
-			cache, SQLITE_CHECKPOINT_RESTART, ret_all);
 	if (!tight && fstat(s->fd, &st) == 0 && st.st_size > WAL_LARGE_BYTES) {
 		err = checkpoint(s, SQLITE_CHECKPOINT_TRUNCATE, ret_all);
 		if (err == 0 && *ret_all)
@@ -345,8 +354,13 @@ int cache_sync_checkpoint(struct cache *cache)
  * again in blocks that it has.  The ballast is for the growth of that file. */
 void cache_sync_full(struct cache *cache)
 {
-	if (cache->sync != NULL)
-		checkpoint_now(cache, true);
+	struct cache_sync *s = cache->sync;
+	int64_t now = base_boot_ns(cache->env);
+
+	if (s == NULL || now < atomic_load(&s->full_ns))
+		return;
+	if (checkpoint_now(cache, true) != 0)
+		atomic_store(&s->full_ns, now + FULL_PAUSE_NS);
 }
 
 /* ---- the thread ---- */

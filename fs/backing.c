@@ -10,12 +10,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -128,41 +126,15 @@ bool fs_unmapped(struct fs_handles *h, uint64_t ino, uint64_t serial)
 
 /* ---- backing ids ---- */
 
-/* Effective CAP_SYS_RESOURCE of this thread: returns what it was. */
-static bool set_reserve_cap(bool on)
-{
-	struct __user_cap_header_struct head = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-	const uint32_t bit = 1u << CAP_SYS_RESOURCE;
-	bool was;
-
-	if (syscall(SYS_capget, &head, data) < 0)
-		return false;
-	was = data[0].effective & bit;
-	if (was == on)
-		return was;
-	if (on)
-		data[0].effective |= bit;
-	else
-		data[0].effective &= ~bit;
-	syscall(SYS_capset, &head, data);
-	return was;
-}
-
-/* Writes through the id use the credentials of whoever makes it: not those
- * that may fill the file system's reserve. */
+/* Writes through the id use the credentials of whoever makes it: main.c has
+ * given away the one that may fill the file system's reserve. */
 static int backing_open(struct fs_handles *h, int fd)
 {
 	struct backing_map map = { .fd = fd };
-	bool was = set_reserve_cap(false);
 	int id = ioctl(fuse_session_fd(h->m->se), BACKING_OPEN, &map);
 
 	if (id < 0)
 		id = -errno;
-	if (was)
-		set_reserve_cap(true);
 	return id == 0 ? -EPROTO : id;
 }
 
@@ -180,6 +152,7 @@ void fs_backing_close(struct fs_handles *h, int id)
 int fs_begin_pass(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 {
 	int fd = -1, own = -1, id;
+	bool first;
 
 	base_lock(&h->mutex);
 	if (f->serial == serial)
@@ -191,15 +164,20 @@ int fs_begin_pass(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 		return fd;
 	id = backing_open(h, fd);
 	fs_handles_close_fd(h, own);
-	if (id < 0) {
-		log_warn("no passthrough for inode %llu: %s",
-			(unsigned long long)f->ino, strerror(-id));
-		return 0;
-	}
 	base_lock(&h->mutex);
-	f->backing_id = id;
+	if (id > 0)
+		f->backing_id = id;
+	/* ELOOP: the cache is on a stacked file system.  The others: this
+	 * kernel, or we, cannot.  What helps is the same each time. */
+	first = !h->no_pass && id < 0;
+	h->no_pass |= id == -ELOOP || id == -EPERM || id == -EOPNOTSUPP ||
+		id == -ENOTTY;
 	base_unlock(&h->mutex);
-	return 1;
+	if (first)
+		log_warn("no passthrough: %s: files are served, which is "
+			 "slower",
+			strerror(-id));
+	return id > 0;
 }
 
 /* ---- attributes ---- */

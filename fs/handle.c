@@ -155,19 +155,25 @@ bool fs_handles_in_use(struct fs_handles *h, uint64_t ino)
 	return ret;
 }
 
-void fs_handles_nameless(struct fs_handles *h, uint64_t ino)
+void fs_handles_nameless(struct fs_handles *h, uint64_t ino, bool nameless)
 {
 	struct fs_file *f;
+	bool put = false;
 
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
-	if (f == NULL)
+	if (f == NULL && nameless)
 		f = file_add(h, ino);
-	if (f->state != FS_CLAIMED && !f->node && !h->finished) {
-		f->node = true;
-		fs_file_ref(f);
+	if (f != NULL && f->state != FS_CLAIMED && f->node != nameless &&
+		!h->finished) {
+		f->node = nameless;
+		put = !nameless;
+		if (nameless)
+			fs_file_ref(f);
 	}
 	base_unlock(&h->mutex);
+	if (put)
+		fs_file_put(h, f);
 }
 
 bool fs_handles_forget(struct fs_handles *h, uint64_t ino)
@@ -473,7 +479,7 @@ int fs_file_open(struct fs_handles *h, struct fs_file *f,
 	base_lock(&h->mutex);
 	err = h->finished ? -ENOTCONN : slot_new(h, f, write, &fh);
 	pass = f->state == FS_PASS ||
-		(f->state != FS_SERVED && h->m->passthrough &&
+		(f->state != FS_SERVED && h->m->passthrough && !h->no_pass &&
 			inode->data == CACHE_WHOLE);
 	base_unlock(&h->mutex);
 	if (err < 0)

@@ -92,9 +92,10 @@ bool fs_handles_claim(void *arg, uint64_t ino);
 void fs_handles_unclaim(void *arg, uint64_t ino);
 /* Does somebody have it open or mapped writable, or is about to? */
 bool fs_handles_in_use(struct fs_handles *h, uint64_t ino);
-/* After the commit that took its last name: the kernel may still know it (open,
- * O_PATH, a working directory); so it is in use until forgotten. */
-void fs_handles_nameless(struct fs_handles *h, uint64_t ino);
+/* Inside the transaction that takes its last name: the kernel may still know it
+ * (open, O_PATH, a working directory); so it is in use until forgotten.  False
+ * takes that back, if the transaction fails. */
+void fs_handles_nameless(struct fs_handles *h, uint64_t ino, bool nameless);
 /* The kernel forgot a node without a name: true if nobody has it open, else
  * its row goes with the last release. */
 bool fs_handles_forget(struct fs_handles *h, uint64_t ino);

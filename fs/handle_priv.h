@@ -9,6 +9,7 @@
 #ifndef FS_HANDLE_PRIV_H
 #define FS_HANDLE_PRIV_H
 
+#include "base/lock.h"
 #include "fs/handle.h"
 
 #define FS_BUCKETS 4096 /* of the table of open inodes; a power of two */
@@ -46,6 +47,7 @@ struct fs_handles {
 	struct fs_file *written; /* files with `written` */
 	bool ticking;
 	bool finished;
+	bool no_pass;	       /* no backing id can be had */
 	int64_t room_asked_ns; /* when may_write was found out */
 	bool may_write;
 	uint64_t waiting_bytes; /* of writes that wait for room */

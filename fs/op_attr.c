@@ -45,7 +45,7 @@ static void getattr_run(struct fs_call *call, int err)
 {
 	struct attr_op *op = (struct attr_op *)call;
 	struct fs_mount *m = call->m;
-	int64_t fresh_ns = m->opt.freshness_ns;
+	int64_t fresh_ns = m->opt.freshness_ns, attr_ns;
 	struct cache_dentry dentry;
 	struct cache_inode inode;
 	struct cache_txn *txn;
@@ -63,6 +63,9 @@ static void getattr_run(struct fs_call *call, int err)
 	if (named)
 		fresh_ns = tier_fresh_name_ns(
 			m->tier, txn, dentry.parent, dentry.name, true);
+	attr_ns = fresh_ns;
+	if (err == 0)
+		attr_ns = fs_attr_fresh_ns(m, txn, &inode, fresh_ns);
 	cache_abort(txn);
 
 	if (err < 0) {
@@ -73,7 +76,7 @@ static void getattr_run(struct fs_call *call, int err)
 			fs_call_arm(call, dentry.parent, getattr_run));
 		fs_call_go(call);
 	} else {
-		reply(op, &inode, fresh_ns);
+		reply(op, &inode, attr_ns);
 	}
 }
 

@@ -23,6 +23,7 @@ struct read_op {
 	size_t size, used;
 	char *buf;
 	int64_t fresh_ns;
+	struct cache_txn *txn; /* while it is filled */
 };
 
 static void read_fini(struct fs_call *call)
@@ -65,8 +66,12 @@ static int put_entry(void *arg, const struct cache_dentry *dentry,
 {
 	struct read_op *op = arg;
 	struct fuse_entry_param e;
+	int64_t attr_ns = op->fresh_ns;
 
-	fs_entry_fill(op->call.m, inode, op->fresh_ns, &e);
+	if (op->plus)
+		attr_ns = fs_attr_fresh_ns(
+			op->call.m, op->txn, inode, op->fresh_ns);
+	fs_entry_fill(op->call.m, inode, op->fresh_ns, attr_ns, &e);
 	return put(op, dentry->name, &e, (off_t)(dentry->cookie + DOTS));
 }
 
@@ -89,6 +94,7 @@ static int fill(struct read_op *op, struct cache_txn *txn)
 {
 	int err = 0;
 
+	op->txn = txn;
 	if (op->off < 1)
 		err = put_dot(op, txn, false);
 	if (err == 0 && op->off < DOTS)

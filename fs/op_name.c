@@ -107,6 +107,8 @@ int fs_unname(
 	int err;
 
 	inode->nlink = inode->kind == CACHE_DIR ? 0 : inode->nlink - 1;
+	if (inode->nlink == 0)
+		fs_handles_nameless(m->handles, inode->ino, true);
 	inode->ctime_ns = base_wall_ns(m->env);
 	err = cache_inode_put(txn, inode);
 	/* Until nobody knows it any more: the kernel says so with FORGET. */
@@ -228,7 +230,7 @@ static void lookup_run(struct fs_call *call, int err)
 	struct fs_mount *m = call->m;
 	struct cache_inode inode;
 	struct cache_txn *txn;
-	int64_t fresh_ns = 0;
+	int64_t fresh_ns = 0, attr_ns = 0;
 
 	err = cache_read(m->cache, &txn);
 	if (err < 0) {
@@ -243,6 +245,8 @@ static void lookup_run(struct fs_call *call, int err)
 		fresh_ns = tier_fresh_name_ns(
 			m->tier, txn, op->parent, op->name, err == 0);
 	}
+	if (err == 0)
+		attr_ns = fs_attr_fresh_ns(m, txn, &inode, fresh_ns);
 	cache_abort(txn);
 
 	if (err < 0 && err != -ENOENT) {
@@ -254,7 +258,7 @@ static void lookup_run(struct fs_call *call, int err)
 		return;
 	}
 	if (err == 0)
-		fs_reply_entry(call->req, &inode, fresh_ns);
+		fs_reply_entry(call->req, &inode, fresh_ns, attr_ns);
 	else
 		reply_negative(op, fresh_ns);
 	fs_call_end(call);
@@ -377,7 +381,8 @@ static void make_run(struct fs_call *call, int err)
 	if (err < 0)
 		fs_reply_err(call->req, err);
 	else
-		fs_reply_entry(call->req, &inode, m->opt.freshness_ns);
+		fs_reply_entry(call->req, &inode, m->opt.freshness_ns,
+			m->opt.freshness_ns);
 	fs_call_end(call);
 }
 
@@ -471,8 +476,8 @@ static void unlink_txn(struct fs_call *call, bool dir)
 	if (err == 0)
 		err = fs_commit(
 			call->m, txn, unlink_in(op, txn, dir, &nameless));
-	if (err == 0 && nameless != 0)
-		fs_handles_nameless(call->m->handles, nameless);
+	if (err < 0 && nameless != 0)
+		fs_handles_nameless(call->m->handles, nameless, false);
 	fs_call_err(call, err);
 }
 

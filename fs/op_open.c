@@ -56,7 +56,8 @@ static void reply(struct open_op *op)
 	int err;
 
 	if (op->create) {
-		fs_entry_fill(m, &op->inode, m->opt.freshness_ns, &e);
+		fs_entry_fill(m, &op->inode, m->opt.freshness_ns,
+			m->opt.freshness_ns, &e);
 		err = fuse_reply_create(req, &e, &op->fi);
 	} else {
 		err = fuse_reply_open(req, &op->fi);

@@ -205,7 +205,7 @@ static int rename_in(
 		err = touch_inodes(op, txn, &mv);
 	if (err == 0)
 		err = tell(op, txn, &mv, old_path.data, new_path.data);
-	if (err == 0 && mv.exists && mv.target.nlink == 0)
+	if (mv.exists && mv.target.nlink == 0)
 		*ret_nameless = mv.target.ino;
 	base_str_fini(&old_path);
 	base_str_fini(&new_path);
@@ -221,8 +221,8 @@ static void rename_txn(struct rename_op *op)
 
 	if (err == 0)
 		err = fs_commit(m, txn, rename_in(op, txn, &nameless));
-	if (err == 0 && nameless != 0)
-		fs_handles_nameless(m->handles, nameless);
+	if (err < 0 && nameless != 0)
+		fs_handles_nameless(m->handles, nameless, false);
 	fs_call_err(&op->name.call, err);
 }
 

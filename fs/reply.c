@@ -30,7 +30,6 @@ void *fs_call_new(fuse_req_t req, size_t bytes)
 
 	call->req = req;
 	call->m = fs_mount_of(req);
-	base_mutex_init(&call->mutex, BASE_RANK_FS_CALL);
 	return call;
 }
 
@@ -38,7 +37,6 @@ void fs_call_end(struct fs_call *call)
 {
 	if (call->fini != NULL)
 		call->fini(call);
-	base_mutex_fini(&call->mutex);
 	free(call);
 }
 
@@ -48,37 +46,37 @@ void fs_call_err(struct fs_call *call, int err)
 	fs_call_end(call);
 }
 
+/* Bits of `arrived`. */
+#define STARTED 1u  /* fs_call_go() is through with the call */
+#define FINISHED 2u /* tier's `done` was called */
+
 /* With req's own lock held by libfuse, which keeps the request alive. */
 static void interrupted(fuse_req_t req, void *data)
 {
 	struct fs_call *call = data;
 
 	(void)req;
-	tier_cancel(call->m->tier, &call->tier_call);
+	if (!(atomic_load(&call->arrived) & FINISHED))
+		tier_cancel(call->m->tier, &call->tier_call);
 }
 
+/* The later of fs_call_go() and tier's `done`: the call is ours again. */
 static void go_on(struct fs_call *call)
 {
+	/* Waits for an interrupt function that runs just now. */
+	fuse_req_interrupt_func(call->req, NULL, NULL);
 	if (call->waits_at != 0)
 		fs_notify_allow(call->m->notify, call->waits_at);
 	call->step(call, call->err);
 }
 
-/* The later of this and fs_call_go() goes on. */
 static void tier_done(struct tier_call *tier_call, int err)
 {
 	struct fs_call *call = (struct fs_call *)((char *)tier_call -
 		offsetof(struct fs_call, tier_call));
-	bool started;
 
-	base_lock(&call->mutex);
-	call->finished = true;
 	call->err = err;
-	started = call->started;
-	base_unlock(&call->mutex);
-	/* Waits for an interrupt function that runs just now. */
-	fuse_req_interrupt_func(call->req, NULL, NULL);
-	if (started)
+	if (atomic_fetch_or(&call->arrived, FINISHED) & STARTED)
 		go_on(call);
 }
 
@@ -86,7 +84,7 @@ struct tier_call *fs_call_arm(
 	struct fs_call *call, uint64_t ino, fs_step_fn step)
 {
 	call->step = step;
-	call->started = call->finished = false;
+	atomic_store(&call->arrived, 0);
 	call->waits_at = ino;
 	if (ino != 0)
 		fs_notify_hold(call->m->notify, ino);
@@ -97,17 +95,9 @@ struct tier_call *fs_call_arm(
 
 void fs_call_go(struct fs_call *call)
 {
-	bool finished;
-
-	/* Under the mutex: tier_done() cannot take the function away before
-	 * it is there, and it is never there after `done`. */
-	base_lock(&call->mutex);
-	finished = call->finished;
-	if (!finished)
-		fuse_req_interrupt_func(call->req, interrupted, call);
-	call->started = true;
-	base_unlock(&call->mutex);
-	if (finished)
+	/* May call interrupted() there and then. */
+	fuse_req_interrupt_func(call->req, interrupted, call);
+	if (atomic_fetch_or(&call->arrived, STARTED) & FINISHED)
 		go_on(call);
 }
 
@@ -211,21 +201,33 @@ void fs_attr_fill(struct fs_mount *m, const struct cache_inode *inode,
 		timespec_of(now.atime_ns != 0 ? now.atime_ns : now.mtime_ns);
 }
 
+int64_t fs_attr_fresh_ns(struct fs_mount *m, struct cache_txn *txn,
+	const struct cache_inode *inode, int64_t fresh_ns)
+{
+	int64_t dir_ns;
+
+	if (inode->kind != CACHE_DIR)
+		return fresh_ns;
+	dir_ns = tier_fresh_dir_ns(m->tier, txn, inode->ino);
+	return dir_ns < fresh_ns ? dir_ns : fresh_ns;
+}
+
 void fs_entry_fill(struct fs_mount *m, const struct cache_inode *inode,
-	int64_t fresh_ns, struct fuse_entry_param *ret)
+	int64_t fresh_ns, int64_t attr_fresh_ns, struct fuse_entry_param *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->ino = inode->ino;
 	ret->generation = 1; /* numbers are never used twice */
-	ret->entry_timeout = ret->attr_timeout = fs_timeout(fresh_ns);
+	ret->entry_timeout = fs_timeout(fresh_ns);
+	ret->attr_timeout = fs_timeout(attr_fresh_ns);
 	fs_attr_fill(m, inode, &ret->attr, &ret->attr_timeout);
 }
 
-void fs_reply_entry(
-	fuse_req_t req, const struct cache_inode *inode, int64_t fresh_ns)
+void fs_reply_entry(fuse_req_t req, const struct cache_inode *inode,
+	int64_t fresh_ns, int64_t attr_fresh_ns)
 {
 	struct fuse_entry_param e;
 
-	fs_entry_fill(fs_mount_of(req), inode, fresh_ns, &e);
+	fs_entry_fill(fs_mount_of(req), inode, fresh_ns, attr_fresh_ns, &e);
 	fuse_reply_entry(req, &e);
 }

@@ -21,9 +21,9 @@
 #ifndef FS_REPLY_H
 #define FS_REPLY_H
 
-#include "fs/mount.h"
+#include <stdatomic.h>
 
-#include "base/lock.h"
+#include "fs/mount.h"
 
 /* Runs when something is free again: see fs/handle.h. */
 struct fs_wait {
@@ -44,11 +44,8 @@ struct fs_call {
 	struct fs_wait wait;	       /* runs `step` with 0 */
 	struct tier_call tier_call;
 	uint64_t waits_at; /* what it waits for at the store, 0: nothing */
-	struct base_mutex mutex;
-	/* under mutex */
-	bool started;  /* fs_call_go() was called */
-	bool finished; /* tier's `done` was called */
-	int err;
+	int err;	   /* of tier_call */
+	_Atomic unsigned arrived; /* which of the two that go on came first */
 };
 
 /* `bytes` of zeroes that begin with a struct fs_call. */
@@ -89,10 +86,15 @@ double fs_timeout(int64_t ns);
  * size and mtime are those of its data file and the time-out is 0. */
 void fs_attr_fill(struct fs_mount *m, const struct cache_inode *inode,
 	struct stat *ret_st, double *ret_timeout);
-/* An answer about a name that may be trusted for fresh_ns. */
+/* How long attributes may be trusted if the name may be for fresh_ns: those of
+ * a directory (its links, its mtime) only once it was listed. */
+int64_t fs_attr_fresh_ns(struct fs_mount *m, struct cache_txn *txn,
+	const struct cache_inode *inode, int64_t fresh_ns);
+/* An answer about a name that may be trusted for fresh_ns, and attributes that
+ * may be for attr_fresh_ns. */
 void fs_entry_fill(struct fs_mount *m, const struct cache_inode *inode,
-	int64_t fresh_ns, struct fuse_entry_param *ret);
-void fs_reply_entry(
-	fuse_req_t req, const struct cache_inode *inode, int64_t fresh_ns);
+	int64_t fresh_ns, int64_t attr_fresh_ns, struct fuse_entry_param *ret);
+void fs_reply_entry(fuse_req_t req, const struct cache_inode *inode,
+	int64_t fresh_ns, int64_t attr_fresh_ns);
 
 #endif

@@ -157,7 +157,7 @@ START_TEST(readers_see_whole_states_while_writers_replace)
 
 	memset(body, 'a', LEN);
 	must_put(f, body, LEN, etag);
-	for (char c = 'b'; c <= 'h'; c++) {
+	for (int c = 'b'; c <= 'h'; c++) {
 		for (unsigned i = 0; i < READERS; i++) {
 			call_init(&calls[i], BLOB_GET, f);
 			call_start(&calls[i]);

@@ -232,8 +232,7 @@ static const char *const odd_names[] = {
 	"c1\xc2\x85",
 	"nonchar\xef\xbf\xbe",
 	"invalid\xff\xfe",
-	"\xe2\x80\x9b"
-	"quoted",
+	"\xe2\x80\x9bquoted",
 	"con",
 	"a~b^c`d{e|f}g[h]",
 };

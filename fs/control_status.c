@@ -1,0 +1,320 @@
+/* The commands that only tell: status, pending, conflicts. */
+#include "fs/control_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Rows read in one transaction: sending waits for the client, and no
+ * transaction waits for anybody. */
+#define ROWS_BATCH 256
+
+static json_t *number(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+static double seconds(int64_t ns)
+{
+	return ns > 0 ? (double)(ns / 1000000) / 1e3 : 0;
+}
+
+static json_t *path_value(const char *path)
+{
+	return fs_path_json(path);
+}
+
+/* ---- status ---- */
+
+static int count_jobs(void *arg, const struct cache_job *job)
+{
+	(void)job;
+	++*(uint64_t *)arg;
+	return 0;
+}
+
+static int read_counts(
+	struct fs_mount *m, struct cache_counts *ret, uint64_t *ret_jobs)
+{
+	struct cache_txn *txn;
+	int err = cache_read(m->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_counts_get(txn, ret);
+	if (err == 0)
+		err = cache_job_each(txn, count_jobs, ret_jobs);
+	cache_abort(txn);
+	return err;
+}
+
+static void add_processes(json_t *j, struct fs_control_conn *conn)
+{
+	const struct fs_control_config *config =
+		fs_control_config(conn->control);
+	struct fs_mount *m = conn->m;
+	char why[512];
+	const char *state = config->store_state(config->arg, why, sizeof(why));
+
+	json_object_set_new(j, "store", path_value(m->opt.store));
+	json_object_set_new(j, "mountpoint", path_value(m->opt.mountpoint));
+	json_object_set_new(j, "state", json_string(state));
+	if (why[0] != '\0')
+		json_object_set_new(j, "state_why", path_value(why));
+	json_object_set_new(j, "device", json_string(config->device));
+	json_object_set_new(j, "version", json_string(FOREBAY_VERSION));
+	json_object_set_new(j, "keeper_pid", json_integer(config->keeper_pid));
+	json_object_set_new(j, "worker_pid", json_integer(getpid()));
+	json_object_set_new(j, "worker_restarts", json_integer(0));
+	json_object_set_new(j, "uptime_s",
+		json_real(seconds(base_boot_ns(m->env) - m->started_ns)));
+	json_object_set_new(j, "read_only", json_boolean(m->opt.ro));
+	json_object_set_new(j, "passthrough", json_boolean(m->passthrough));
+}
+
+static void add_cache(json_t *j, struct fs_mount *m,
+	const struct cache_counts *counts, uint64_t jobs)
+{
+	struct cache_space space;
+	json_t *dirs = json_array();
+
+	cache_space_get(m->cache, &space);
+	for (size_t i = 0; i < m->opt.cache_dirs_nr; i++)
+		json_array_append_new(dirs, path_value(m->opt.cache_dirs[i]));
+	json_object_set_new(j, "cache_dirs", dirs);
+	json_object_set_new(j, "cache_bytes", number(space.used_bytes));
+	json_object_set_new(j, "cache_limit_bytes", number(space.limit_bytes));
+	json_object_set_new(j, "reserve_bytes", number(space.reserve_bytes));
+	json_object_set_new(
+		j, "dirty_limit_bytes", number(space.dirty_limit_bytes));
+	json_object_set_new(j, "fs_free_bytes", number(space.fs_free_bytes));
+	json_object_set_new(j, "inodes", number(counts->inodes));
+	json_object_set_new(j, "pins", number(counts->pins));
+	json_object_set_new(j, "jobs", number(jobs));
+}
+
+static void add_tier(json_t *j, const struct tier_status *s)
+{
+	json_object_set_new(j, "dirty_bytes", number(s->dirty_bytes));
+	json_object_set_new(j, "dirty_files", number(s->dirty_files));
+	json_object_set_new(
+		j, "oldest_dirty_s", json_real(seconds(s->oldest_dirty_ns)));
+	json_object_set_new(j, "pending", number(s->pending));
+	json_object_set_new(j, "groups", number(s->groups));
+	json_object_set_new(j, "held_by",
+		s->held_by[0] != '\0' ? path_value(s->held_by) : json_null());
+	json_object_set_new(j, "held_s", json_real(seconds(s->held_ns)));
+	json_object_set_new(j, "conflicts", number(s->conflicts));
+	json_object_set_new(j, "set_aside", number(s->set_aside));
+	json_object_set_new(j, "hit_bytes", number(s->hit_bytes));
+	json_object_set_new(j, "miss_bytes", number(s->miss_bytes));
+	json_object_set_new(j, "sent_bytes", number(s->sent_bytes));
+	json_object_set_new(j, "open_flights", number(s->open_flights));
+}
+
+json_t *fs_control_status(struct fs_control_conn *conn, const json_t *request)
+{
+	struct cache_counts counts = { 0 };
+	struct tier_status status;
+	uint64_t jobs = 0;
+	json_t *j;
+	int err = tier_status(conn->m->tier, &status);
+
+	(void)request;
+	if (err == 0)
+		err = read_counts(conn->m, &counts, &jobs);
+	if (err < 0)
+		return fs_control_error(err,
+			"the index cannot be read: %s; see the log",
+			strerrordesc_np(-err));
+	j = json_object();
+	add_processes(j, conn);
+	add_cache(j, conn->m, &counts, jobs);
+	add_tier(j, &status);
+	json_object_set_new(j, "done", json_true());
+	return j;
+}
+
+/* ---- pending ---- */
+
+struct rows {
+	json_t *list;
+	int64_t now_ns;
+	uint64_t epoch, seq; /* of the last row */
+	bool aside_only;
+};
+
+static const char *kind_word(const struct cache_owed *row)
+{
+	static const char *const words[] = { "delete", "file", "directory",
+		"symlink", "fifo", "socket", "char", "block" };
+
+	if (row->kind != CACHE_GONE && row->attrs_only)
+		return "attributes";
+	return words[row->kind];
+}
+
+static json_t *row_json(const struct cache_owed *row, int64_t now_ns)
+{
+	static const char *const states[] = { "waiting", "sent", "aside" };
+	json_t *j = json_object();
+
+	json_object_set_new(j, "seq", number(row->seq));
+	json_object_set_new(j, "epoch", number(row->epoch));
+	json_object_set_new(j, "name", path_value(row->name));
+	json_object_set_new(j, "kind", json_string(kind_word(row)));
+	json_object_set_new(j, "size", number(row->size_bytes));
+	/* What an earlier boot entered has an age that nobody measured. */
+	json_object_set_new(j, "age_s",
+		row->entered_ns > 0
+			? json_real(seconds(now_ns - row->entered_ns))
+			: json_null());
+	json_object_set_new(j, "state", json_string(states[row->state]));
+	json_object_set_new(j, "group", json_boolean(row->group));
+	json_object_set_new(j, "tries", number(row->tries));
+	json_object_set_new(j, "error",
+		row->error != NULL ? path_value(row->error) : json_null());
+	return j;
+}
+
+static int add_row(void *arg, const struct cache_owed *row)
+{
+	struct rows *rows = arg;
+
+	rows->epoch = row->epoch;
+	rows->seq = row->seq;
+	if (rows->aside_only && row->state != CACHE_OWED_ASIDE)
+		return 0;
+	json_array_append_new(rows->list, row_json(row, rows->now_ns));
+	return json_array_size(rows->list) >= ROWS_BATCH;
+}
+
+/* Sends what one transaction found; *ret_more: there may be others. */
+static int send_batch(
+	struct fs_control_conn *conn, struct rows *rows, bool *ret_more)
+{
+	struct cache_txn *txn;
+	size_t i;
+	json_t *row;
+	int err = cache_read(conn->m->cache, &txn);
+
+	if (err < 0)
+		return err;
+	rows->list = json_array();
+	err = rows->aside_only
+		? cache_owed_each_all(txn, add_row, rows)
+		: cache_owed_each(txn, rows->epoch, rows->seq, add_row, rows);
+	cache_abort(txn);
+	*ret_more = err > 0 && !rows->aside_only;
+	err = err < 0 ? err : 0;
+	json_array_foreach(rows->list, i, row)
+	{
+		if (err == 0)
+			err = fs_control_say(conn,
+				json_pack("{s:o}", "row", json_incref(row)));
+	}
+	json_decref(rows->list);
+	return err;
+}
+
+/* A directory rename is one row, whatever lies below it. */
+static int send_prefix(struct fs_control_conn *conn)
+{
+	struct cache_owed_prefix prefix;
+	struct cache_txn *txn;
+	json_t *row;
+	int err = cache_read(conn->m->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_owed_prefix_first(txn, INT64_MAX, &prefix);
+	cache_abort(txn);
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	row = json_pack("{s:I, s:I, s:o, s:o, s:s, s:s}", "seq",
+		(json_int_t)prefix.seq, "epoch", (json_int_t)prefix.epoch,
+		"name", path_value(prefix.old_dir), "to",
+		path_value(prefix.new_dir), "kind", "rename", "state",
+		prefix.cursor != NULL || prefix.deleting ? "sent" : "waiting");
+	cache_owed_prefix_fini(&prefix);
+	return fs_control_say(conn, json_pack("{s:o}", "row", row));
+}
+
+json_t *fs_control_pending(struct fs_control_conn *conn, const json_t *request)
+{
+	struct rows rows = { .now_ns = base_boot_ns(conn->m->env) };
+	bool more = true;
+	int err = send_prefix(conn);
+
+	(void)request;
+	while (err == 0 && more)
+		err = send_batch(conn, &rows, &more);
+	rows.aside_only = true;
+	if (err == 0)
+		err = send_batch(conn, &rows, &more);
+	if (err < 0)
+		return fs_control_error(err, "the journal cannot be read: %s",
+			strerrordesc_np(-err));
+	return json_pack("{s:b}", "done", 1);
+}
+
+/* ---- conflicts ---- */
+
+struct conflicts {
+	json_t *list;
+	const char *below;
+};
+
+static int add_conflict(void *arg, const struct cache_conflict *c)
+{
+	struct conflicts *cs = arg;
+	size_t len = strlen(cs->below);
+
+	if (len > 0 &&
+		(strncmp(c->name, cs->below, len) != 0 ||
+			(c->name[len] != '/' && c->name[len] != '\0')))
+		return 0;
+	json_array_append_new(cs->list,
+		json_pack("{s:I, s:o, s:o, s:f, s:{s:I, s:f}, s:{s:I, s:f, "
+			  "s:s}}",
+			"id", (json_int_t)c->id, "name", path_value(c->name),
+			"copy", path_value(c->copy), "found",
+			seconds(c->found_ns), "local", "size",
+			(json_int_t)c->local_size_bytes, "mtime",
+			seconds(c->local_mtime_ns), "remote", "size",
+			(json_int_t)c->remote_size_bytes, "mtime",
+			seconds(c->remote_mtime_ns), "etag", c->remote_etag));
+	return 0;
+}
+
+json_t *fs_control_conflicts(
+	struct fs_control_conn *conn, const json_t *request)
+{
+	struct base_str below = BASE_STR_INIT;
+	struct conflicts cs = { .list = json_array() };
+	struct cache_txn *txn;
+	size_t i;
+	json_t *row;
+	int err = fs_path_of_json(json_object_get(request, "path"), &below);
+
+	if (err == 0)
+		err = cache_read(conn->m->cache, &txn);
+	if (err == 0) {
+		cs.below = below.data ? below.data : "";
+		err = cache_conflict_each(txn, add_conflict, &cs);
+		cache_abort(txn);
+	}
+	json_array_foreach(cs.list, i, row)
+	{
+		if (err == 0)
+			err = fs_control_say(conn,
+				json_pack("{s:o}", "row", json_incref(row)));
+	}
+	json_decref(cs.list);
+	base_str_fini(&below);
+	if (err < 0)
+		return fs_control_error(err, "the conflicts cannot be read: %s",
+			strerrordesc_np(-err));
+	return json_pack("{s:b}", "done", 1);
+}
