@@ -154,9 +154,9 @@ int cache_sync_flush(struct cache *cache);
 int cache_sync_checkpoint(struct cache *cache);
 /* How often the WAL was really synced. */
 uint64_t cache_sync_count(struct cache *cache);
-/* [sync] A commit met a full disk: makes room in the WAL, so that the next ones
- * succeed if anything can be done. */
-void cache_sync_full(struct cache *cache);
+/* After each write transaction, with its outcome and no lock.  [sync] where the
+ * disk is full or nearly so: makes the WAL begin again in blocks that it has. */
+void cache_sync_committed(struct cache *cache, int err);
 /* What rows of newly fetched bytes carry: the number of the next flush that
  * begins.  meta "flush_nr" is the last one that is durable. */
 uint64_t cache_flush_nr(struct cache *cache);

@@ -29,6 +29,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,8 @@
 #define WAL_KEEP_PART 256
 /* Nearly full: less than that many times what the WAL keeps is free. */
 #define WAL_TIGHT 16
+/* How much further it grows until its disk is looked at again. */
+#define LOOK_PAGES 256
 /* Commits meet a full disk by the thousand; what did not help one does not
  * help the next. */
 #define FULL_PAUSE_NS 1000000000
@@ -68,12 +71,15 @@ struct cache_sync {
 	pthread_cond_t work_cond; /* the thread may have something to do */
 	pthread_t thread;
 	bool has_thread, stopping;
-	bool awake;		      /* it looks by itself: no signal needed */
-	bool urgent;		      /* ... before the tick */
-	unsigned soon_pages;	      /* see WAL_SOON_PAGES */
+	bool awake;	     /* it looks by itself: no signal needed */
+	bool urgent;	     /* ... before the tick */
+	unsigned soon_pages; /* see WAL_SOON_PAGES */
+	unsigned most_pages; /* that the WAL may have; or UINT_MAX */
+	unsigned look_pages; /* when the hook looks at the disk again */
 	unsigned wal_pages, wal_seen; /* now; at the last checkpoint */
 	bool grown;		      /* commits since then */
 	_Atomic int64_t full_ns;      /* before then nothing helps */
+	_Atomic bool must_wait;	      /* wal_pages >= most_pages */
 	uint64_t flush_next;
 	bool fresh;   /* a row carries flush_next */
 	bool working; /* a flush or checkpoint runs; it alone uses conn */
@@ -213,27 +219,6 @@ int cache_sync_flush(struct cache *cache)
 
 /* ---- checkpoints ---- */
 
-/* In cache_commit(), with the writer's lock. */
-static int wal_hook(void *arg, sqlite3 *db, const char *name, int pages)
-{
-	struct cache_sync *s = arg;
-
-	(void)db;
-	(void)name;
-	base_lock(&s->mutex);
-	s->wal_pages = (unsigned)pages;
-	if (s->wal_pages < s->wal_seen)
-		s->wal_seen = 0; /* begun again at its start */
-	s->grown = true;
-	wake(s);
-	if (s->wal_pages - s->wal_seen >= s->soon_pages && !s->urgent) {
-		s->urgent = true;
-		pthread_cond_signal(&s->work_cond);
-	}
-	base_unlock(&s->mutex);
-	return SQLITE_OK;
-}
-
 /* Is the disk nearly full?  Says how much of the WAL keeps its blocks, too. */
 static bool is_tight(struct cache_sync *s, uint64_t *ret_keep)
 {
@@ -248,6 +233,50 @@ static bool is_tight(struct cache_sync *s, uint64_t *ret_keep)
 		keep = total / WAL_KEEP_PART;
 	*ret_keep = keep;
 	return fs.f_bavail * fs.f_frsize < WAL_TIGHT * keep;
+}
+
+static void set_most(struct cache_sync *s, bool tight, uint64_t keep)
+{
+	unsigned most = (unsigned)(keep / PAGE_BYTES / 4 * 3);
+
+	s->look_pages = most;
+	s->most_pages = tight ? most : UINT_MAX;
+	atomic_store(&s->must_wait, s->wal_pages >= s->most_pages);
+}
+
+/* The WAL is about to leave the blocks it has: is there more? */
+static void look_at_disk(struct cache_sync *s)
+{
+	uint64_t keep;
+
+	if (is_tight(s, &keep))
+		set_most(s, true, keep);
+	else
+		s->look_pages = s->wal_pages + LOOK_PAGES;
+}
+
+/* In cache_commit(), with the writer's lock. */
+static int wal_hook(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	struct cache_sync *s = arg;
+
+	(void)db;
+	(void)name;
+	base_lock(&s->mutex);
+	s->wal_pages = (unsigned)pages;
+	if (s->wal_pages < s->wal_seen)
+		s->wal_seen = 0; /* begun again at its start */
+	if (s->wal_pages >= s->look_pages)
+		look_at_disk(s);
+	atomic_store(&s->must_wait, s->wal_pages >= s->most_pages);
+	s->grown = true;
+	wake(s);
+	if (s->wal_pages - s->wal_seen >= s->soon_pages && !s->urgent) {
+		s->urgent = true;
+		pthread_cond_signal(&s->work_cond);
+	}
+	base_unlock(&s->mutex);
+	return SQLITE_OK;
 }
 
 /* Blocks for the first bytes of the WAL.  Fails quietly: it is a precaution. */
@@ -308,6 +337,7 @@ static int checkpoint_as_needed(
 		soon = WAL_SOON_PAGES_MIN;
 	base_lock(&s->mutex);
 	s->soon_pages = soon;
+	set_most(s, tight, keep);
 	base_unlock(&s->mutex);
 
 	err = checkpoint(s, SQLITE_CHECKPOINT_PASSIVE, ret_all);
@@ -351,16 +381,22 @@ int cache_sync_checkpoint(struct cache *cache)
 }
 
 /* What is in the database file need not stay in the WAL, which then begins
- * again in blocks that it has.  The ballast is for the growth of that file. */
-void cache_sync_full(struct cache *cache)
+ * again in blocks that it has.  On a nearly full disk this paces those who
+ * commit, or the WAL would outrun the checkpoints and take the ballast. */
+void cache_sync_committed(struct cache *cache, int err)
 {
 	struct cache_sync *s = cache->sync;
-	int64_t now = base_boot_ns(cache->env);
+	int64_t now;
 
-	if (s == NULL || now < atomic_load(&s->full_ns))
+	if (s == NULL || (err != -ENOSPC && !atomic_load(&s->must_wait)))
+		return;
+	now = base_boot_ns(cache->env);
+	if (now < atomic_load(&s->full_ns))
 		return;
 	if (checkpoint_now(cache, true) != 0)
 		atomic_store(&s->full_ns, now + FULL_PAUSE_NS);
+	else
+		atomic_store(&s->must_wait, false);
 }
 
 /* ---- the thread ---- */
@@ -457,6 +493,8 @@ int cache_sync_open(struct cache *cache)
 {
 	struct cache_sync *s;
 	int fd = -1, err;
+	uint64_t keep;
+	bool tight;
 
 	assert(cache->sync == NULL);
 	err = open_wal(cache, &fd);
@@ -484,6 +522,8 @@ int cache_sync_open(struct cache *cache)
 	}
 	sqlite3_busy_timeout(s->conn->db, TRUNCATE_BUSY_MS);
 	keep_blocks(s);
+	tight = is_tight(s, &keep);
+	set_most(s, tight, keep);
 	sqlite3_wal_hook(cache->write_conn->db, wal_hook, s);
 	return 0;
 }

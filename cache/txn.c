@@ -209,8 +209,7 @@ static int end_write(struct cache_txn *txn, bool commit)
 	}
 	take_after(txn, &after);
 	base_unlock(&cache->writer);
-	if (err == -ENOSPC)
-		cache_sync_full(cache);
+	cache_sync_committed(cache, err);
 	run_after(cache, &after, commit && err == 0);
 	return err;
 }

@@ -33,8 +33,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static void pump(struct tier_fetches *f);
-
 /* ---- files ---- */
 
 static struct fetch_file *find_file(struct tier_fetches *f, uint64_t ino)
@@ -310,9 +308,29 @@ static void wake(struct tier_fetches *f, struct fetch_file *file,
 		cache_abort(txn);
 }
 
-/* ---- the flight's way ---- */
+/* ---- places ---- */
 
-static void flight_end(struct flight *fl, int err)
+/* Starts what has a place; with the mutex. */
+static void pump(struct tier_fetches *f)
+{
+	while (f->active < TIER_FETCH_PARALLEL && !f->stopped) {
+		struct flight *fl = TAILQ_FIRST(&f->now);
+
+		if (fl != NULL) {
+			TAILQ_REMOVE(&f->now, fl, queue);
+		} else {
+			fl = TAILQ_FIRST(&f->later);
+			if (fl == NULL || f->active >= TIER_FETCH_BACKGROUND)
+				return;
+			TAILQ_REMOVE(&f->later, fl, queue);
+		}
+		fl->state = FLIGHT_ROOM;
+		f->active++;
+		base_post(f->tier->env, tier_flight_room, fl);
+	}
+}
+
+void tier_flight_ended(struct flight *fl, int err)
 {
 	struct fetch_file *file = fl->file;
 	struct tier_fetches *f = file->tier->fetches;
@@ -330,187 +348,6 @@ static void flight_end(struct flight *fl, int err)
 	blob_req_fini(&fl->req);
 	free(fl->name);
 	free(fl);
-}
-
-/* F2 */
-static int store_extent(struct flight *fl)
-{
-	struct tier *t = fl->file->tier;
-	struct cache_inode inode;
-	struct cache_txn *txn;
-	enum cache_data data;
-	uint64_t allocated;
-	int err = cache_write(t->cache, &txn);
-
-	if (err < 0)
-		return err;
-	err = cache_inode_get(txn, fl->file->ino, &inode);
-	if (err == 0 && inode.serial != fl->serial)
-		err = -ESTALE;
-	if (err == 0)
-		err = cache_extent_add(
-			txn, inode.ino, fl->start, fl->end, &data);
-	if (err == 0)
-		err = cache_inode_get(txn, inode.ino, &inode);
-	if (err == 0)
-		err = cache_data_stat(t->cache, inode.ino, inode.serial,
-			&inode.stamp, &allocated);
-	if (err == 0) {
-		inode.local_bytes = allocated;
-		err = cache_inode_put(txn, &inode);
-	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err == -ENOENT ? -ESTALE : err;
-	}
-	return cache_commit(txn);
-}
-
-static int result_err(const struct blob_req *req)
-{
-	switch (req->result) {
-	case BLOB_NOT_FOUND:
-	case BLOB_CONDITION:
-	case BLOB_BAD_RANGE:
-		return -ESTALE;
-	case BLOB_STOPPED:
-		return -EINTR;
-	default:
-		return req->err;
-	}
-}
-
-static void flight_stored(void *arg)
-{
-	struct flight *fl = arg;
-	struct tier *t = fl->file->tier;
-	int err = fl->write_err;
-
-	if (err == 0)
-		err = result_err(&fl->req);
-	if (err == 0 && fl->at != fl->end)
-		err = -EIO;
-	if (err == 0)
-		err = store_extent(fl);
-	if (err == 0)
-		atomic_fetch_add(&t->miss_bytes, fl->end - fl->start);
-	cache_space_release(t->cache, fl->end - fl->start);
-	if (err == -ESTALE)
-		tier_list_recheck(t, fl->req.name);
-	flight_end(fl, err);
-	tier_answered(t);
-}
-
-static void flight_answered(struct blob_req *req)
-{
-	struct flight *fl = req->arg;
-
-	base_post(fl->file->tier->env, flight_stored, fl);
-}
-
-static int flight_data(struct blob_req *req, const void *buf, size_t len)
-{
-	struct flight *fl = req->arg;
-	const char *p = buf;
-
-	if (len > fl->end - fl->at)
-		return -EIO;
-	while (len > 0) {
-		ssize_t n = pwrite(fl->file->fd, p, len, (off_t)fl->at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			fl->write_err = n < 0 ? -errno : -EIO;
-			return fl->write_err;
-		}
-		p += n;
-		len -= (size_t)n;
-		fl->at += (uint64_t)n;
-	}
-	return 0;
-}
-
-static int open_file(struct tier_fetches *f, struct fetch_file *file)
-{
-	bool make;
-	int fd, err = 0;
-
-	base_lock(&f->mutex);
-	make = file->data == CACHE_NONE && !file->opened;
-	fd = file->fd;
-	if (fd < 0) {
-		fd = cache_data_open(f->tier->cache, file->ino, file->serial,
-			O_WRONLY | (make ? O_CREAT : 0));
-		if (fd < 0)
-			err = fd;
-		else if (make && ftruncate(fd, (off_t)file->size_bytes) < 0)
-			err = -errno;
-		if (err == 0) {
-			file->fd = fd;
-			file->opened = true;
-		} else if (fd >= 0) {
-			close(fd);
-		}
-	}
-	base_unlock(&f->mutex);
-	return err;
-}
-
-static void flight_room(void *arg)
-{
-	struct flight *fl = arg;
-	struct fetch_file *file = fl->file;
-	struct tier *t = file->tier;
-	struct tier_fetches *f = t->fetches;
-	uint64_t len = fl->end - fl->start;
-	int err = cache_space_reserve(t->cache, len);
-
-	if (err == 0) {
-		err = open_file(f, file);
-		if (err < 0)
-			cache_space_release(t->cache, len);
-	}
-	if (err < 0) {
-		flight_end(fl, err);
-		return;
-	}
-	base_lock(&f->mutex);
-	fl->name = base_strdup(file->source);
-	memcpy(fl->etag, file->etag, sizeof(fl->etag));
-	base_unlock(&f->mutex);
-	fl->state = FLIGHT_ASKED;
-	fl->at = fl->start;
-	fl->req.op = BLOB_GET;
-	fl->req.name = fl->name;
-	fl->req.cond.if_match = fl->etag;
-	fl->req.background = fl->background;
-	fl->req.done = flight_answered;
-	fl->req.arg = fl;
-	fl->req.in.get.offset = fl->start;
-	fl->req.in.get.len_bytes = len;
-	fl->req.in.get.data = flight_data;
-	tier_submit(t, &fl->req);
-}
-
-/* Starts what has a place; with the mutex. */
-static void pump(struct tier_fetches *f)
-{
-	while (f->active < TIER_FETCH_PARALLEL && !f->stopped) {
-		struct flight *fl = TAILQ_FIRST(&f->now);
-
-		if (fl != NULL) {
-			TAILQ_REMOVE(&f->now, fl, queue);
-		} else {
-			fl = TAILQ_FIRST(&f->later);
-			if (fl == NULL)
-				return;
-			TAILQ_REMOVE(&f->later, fl, queue);
-		}
-		fl->state = FLIGHT_ROOM;
-		f->active++;
-		base_post(f->tier->env, flight_room, fl);
-	}
 }
 
 /* ---- the calls ---- */

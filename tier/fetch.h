@@ -1,6 +1,6 @@
 /*
- * Files that are being fetched, and their streams.  Private to fetch.c and
- * stream.c; everything is under struct tier_fetches' mutex, except what a
+ * Files that are being fetched, and their streams.  Private to fetch.c,
+ * flight.c and stream.c; everything is under struct tier_fetches' mutex, except what a
  * flight's own thread touches while it is ASKED or STORING.
  */
 #ifndef TIER_FETCH_H
@@ -85,6 +85,10 @@ struct tier_fetches {
 	bool stopped;
 };
 
+/* flight.c: a flight has a place: a task. */
+void tier_flight_room(void *flight);
+/* fetch.c: it is over; who waited looks again.  Frees it. */
+void tier_flight_ended(struct flight *flight, int err);
 /* Asks for a range in the background; with the mutex. */
 int tier_fetch_ahead(struct tier_fetches *f, struct cache_txn *txn,
 	struct fetch_file *file, uint64_t start, uint64_t end);

@@ -77,9 +77,9 @@
 #define TIER_CHUNK_BYTES (4 * TIER_MIB)
 /* Ranges under way at once, read-ahead included. */
 #define TIER_FETCH_PARALLEL 48
-/* Bytes of all fetches under way (they go to disk as they arrive; this bounds
- * what is claimed from the cache's space). */
-#define TIER_FETCH_BYTES (256 * TIER_MIB)
+/* ... of which read-ahead and prefetch take at most this many: whoever waits
+ * always finds a place. */
+#define TIER_FETCH_BACKGROUND 32
 /* Sequential streams followed per inode: data loaders share a file between
  * processes (PEERS.md: JuiceFS keeps two and loses them). */
 #define TIER_STREAMS 16

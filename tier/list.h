@@ -1,6 +1,6 @@
 /*
- * Walks of directories and those who wait for them.  Private to list.c, ask.c
- * and walktree.c; everything is under struct tier_lists' mutex, except a
+ * Walks of directories and those who wait for them.  Private to list.c, walk.c,
+ * fresh.c, ask.c and walktree.c; everything is under struct tier_lists' mutex, except a
  * walk's own progress, which belongs to its one request or task.
  */
 #ifndef TIER_LIST_H
@@ -76,6 +76,11 @@ struct tier_lists {
  * once in 30 million walks, and then a deleted one is shown until the next. */
 uint64_t tier_name_hash(uint64_t parent, const char *name);
 void tier_list_asked(struct tier_lists *l, uint64_t parent, const char *name);
+
+/* walk.c; with the mutex */
+struct walk *tier_walk_get(struct tier_lists *l, uint64_t ino);
+void tier_walk_free(struct walk *walk);
+struct big *tier_big_find(struct tier_lists *l, uint64_t ino);
 
 /* ask.c: asks for r's one name, then ends it. */
 void tier_ask(struct refresh *r);

@@ -1,4 +1,6 @@
 /* WAL syncs are shared and cover what they must; flushes and checkpoints. */
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 
 #include "tests/unit/cache_disk.h"
@@ -294,6 +296,74 @@ START_TEST(thread_starts_and_ends)
 }
 END_TEST
 
+/* ---- a full disk ---- */
+
+/* A small file system of our own; false where we may not mount. */
+static bool mount_small(const char *dir)
+{
+	return unshare(CLONE_NEWNS) == 0 &&
+		mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+		mount("tmpfs", dir, "tmpfs", 0, "size=64m") == 0;
+}
+
+static int fill_disk(const char *dir)
+{
+	static const char block[64 * 1024];
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/hog", dir);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	ck_assert_int_ge(fd, 0);
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	ck_assert_int_eq(errno, ENOSPC);
+	ck_assert_int_eq(unlink(path), 0);
+	return fd;
+}
+
+static int create(int nr)
+{
+	struct cache_inode inode = { .kind = CACHE_FILE, .nlink = 1 };
+	struct cache_txn *txn;
+	char name[32];
+	int err = cache_write(t->cache, &txn);
+
+	if (err != 0)
+		return err;
+	snprintf(name, sizeof(name), "name-%d", nr);
+	err = cache_inode_add(txn, &inode);
+	if (err == 0)
+		err = cache_dentry_add(txn, CACHE_ROOT_INO, name, inode.ino);
+	if (err == 0)
+		return cache_commit(txn);
+	cache_abort(txn);
+	return err;
+}
+
+START_TEST(index_goes_on_when_the_disk_is_full)
+{
+	int hog, failed = 0;
+
+	test_cache_close(t);
+	if (!mount_small(t->dir))
+		return; /* not root */
+	test_cache_open(t);
+	cache_sync_start(t->cache);
+	hog = fill_disk(t->dir);
+	for (int i = 0; i < 2000; i++)
+		failed += create(i) != 0;
+	ck_assert_int_le(failed, 2);
+	ck_assert_int_eq(cache_sync_index(t->cache), 0);
+	ck_assert(cache_ballast_missing(t->cache));
+	close(hog);
+	cache_ballast_renew(t->cache);
+	ck_assert(!cache_ballast_missing(t->cache));
+	test_cache_close(t);
+	test_cache_open(t);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("cache_sync");
@@ -313,6 +383,7 @@ int main(void)
 	tcase_add_test(tc, checkpoint_lets_the_wal_begin_again);
 	tcase_add_test(tc, reader_delays_a_checkpoint_but_not_a_writer);
 	tcase_add_test(tc, thread_starts_and_ends);
+	tcase_add_test(tc, index_goes_on_when_the_disk_is_full);
 	suite_add_tcase(suite, tc);
 	return test_main(suite);
 }
