@@ -65,8 +65,9 @@ void base_lock(struct base_mutex *m)
 
 void base_unlock(struct base_mutex *m)
 {
-	must(pthread_mutex_unlock(&m->mutex));
+	/* First: whoever gets it next may free what it is part of. */
 	pop_rank(m->rank);
+	must(pthread_mutex_unlock(&m->mutex));
 }
 
 void base_cond_init(pthread_cond_t *cond)

@@ -564,6 +564,10 @@ void cache_space_get(struct cache *cache, struct cache_space *ret);
  */
 int cache_space_reserve(struct cache *cache, uint64_t bytes);
 void cache_space_release(struct cache *cache, uint64_t bytes);
+/* The same reservation beyond the limit, for what somebody waits for when
+ * nothing more may go: a file may be larger than the cache while it is open.
+ * -ENOSPC: the file systems have no room beyond the reserve. */
+int cache_space_exceed(struct cache *cache, uint64_t bytes);
 /* Is there room for a writer of new data?  False above dirty_limit or without
  * free space. */
 bool cache_space_may_write(struct cache *cache, uint64_t dirty_bytes);

@@ -7,7 +7,7 @@
  *
  * Threads and locks.  Any thread.  `space->mutex` (rank CACHE_SPACE) guards
  * the account and is held for arithmetic only.  The order of eviction
- * (`struct cache_use`) is touched inside write transactions alone, so the
+ * (`struct cache_use`) changes inside write transactions alone, so the
  * writer lock guards it; the table of recent uses in it has its own mutex
  * (rank CACHE_EVICT).  One eviction pass runs at a time (`passing`); it begins
  * write transactions, so no lock is held meanwhile.

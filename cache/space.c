@@ -238,6 +238,22 @@ int cache_space_reserve(struct cache *cache, uint64_t bytes)
 	return err;
 }
 
+int cache_space_exceed(struct cache *cache, uint64_t bytes)
+{
+	struct cache_space_state *s = cache->space;
+	int err = 0;
+
+	bytes = round_up(bytes);
+	base_lock(&s->mutex);
+	ask_fs(s);
+	if (has_free(s, bytes))
+		s->inflight += bytes;
+	else
+		err = -ENOSPC;
+	base_unlock(&s->mutex);
+	return err;
+}
+
 void cache_space_release(struct cache *cache, uint64_t bytes)
 {
 	struct cache_space_state *s = cache->space;

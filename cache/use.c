@@ -40,8 +40,8 @@ struct note {
 
 struct cache_use {
 	struct cache_bg *bg;
-	uint64_t next[CACHE_QUEUES]; /* places; under the writer lock */
-	struct base_mutex mutex;     /* all below */
+	_Atomic uint64_t next[CACHE_QUEUES]; /* places; written by a writer */
+	struct base_mutex mutex;	     /* all below */
 	struct note *notes;
 	size_t notes_nr;
 };

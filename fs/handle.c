@@ -126,6 +126,10 @@ bool fs_handles_claim(void *arg, uint64_t ino)
 	base_unlock(&h->mutex);
 	if (f != NULL)
 		return false;
+	if (h->m->tier != NULL && tier_fetching(h->m->tier, ino)) {
+		fs_handles_unclaim(h, ino);
+		return false;
+	}
 
 	/* The caller is inside a write transaction; what was committed before
 	 * it is enough to know the data file. */
@@ -423,6 +427,7 @@ int fs_file_of(struct fs_handles *h, uint64_t fh, struct fs_open *ret)
 	slot = slot_of(h, fh);
 	if (slot != NULL) {
 		*ret = slot->open;
+		fs_file_ref(ret->file);
 		err = 0;
 	}
 	base_unlock(&h->mutex);

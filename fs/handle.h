@@ -127,7 +127,7 @@ bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial);
 int fs_file_open(struct fs_handles *h, struct fs_file *f,
 	const struct cache_inode *inode, bool wait_writes,
 	struct fuse_file_info *fi);
-/* The slot of fh; the file has a reference as long as the slot is open. */
+/* The slot of fh, with a reference for the caller. */
 int fs_file_of(struct fs_handles *h, uint64_t fh, struct fs_open *ret);
 /* RELEASE: the slot ends, and its reference becomes the caller's: for
  * fs_written_end() if it could write, else fs_file_put().  NULL: no such slot. */

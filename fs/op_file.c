@@ -42,7 +42,7 @@ static void read_fetched(struct fs_call *call, int err)
 {
 	struct read_op *op = (struct read_op *)call;
 	struct fs_handles *h = call->m->handles;
-	int fd = err;
+	int fd = err == -ESTALE ? -EIO : err; /* the bytes are gone */
 
 	if (err == 0)
 		fd = fs_file_fd(h, op->f, op->serial, false);
@@ -180,11 +180,12 @@ void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	fd = fs_file_whole_fd(m->handles, open.file);
 	if (fd < 0) {
 		read_part(req, open.file, (uint64_t)off, (uint64_t)off + size);
-		return;
+	} else {
+		/* All of it is local: the data file knows where it ends. */
+		reply_range(req, fd, (uint64_t)off, (uint64_t)off + size);
+		tier_count_hit(m->tier, size);
 	}
-	/* All of it is local: the data file knows where it ends. */
-	reply_range(req, fd, (uint64_t)off, (uint64_t)off + size);
-	tier_count_hit(m->tier, size);
+	fs_file_put(m->handles, open.file);
 }
 
 /* ---- write ---- */
@@ -314,15 +315,18 @@ void fs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *buf,
 	int err = fs_file_of(m->handles, fi->fh, &open);
 
 	(void)ino;
-	/* Pages written back come with any handle that may write. */
-	if (err == 0 && (!open.write || open.file->wfd < 0))
-		err = -EBADF;
-	if (err < 0)
+	if (err < 0) {
 		fs_reply_err(req, err);
+		return;
+	}
+	/* Pages written back come with any handle that may write. */
+	if (!open.write || open.file->wfd < 0)
+		fs_reply_err(req, -EBADF);
 	else if (fs_written_may_write(m->handles))
 		write_now(req, open.file, buf, off, fi->kill_suidgid);
 	else
 		write_later(req, open.file, buf, off, fi->kill_suidgid);
+	fs_file_put(m->handles, open.file);
 }
 
 /* ---- fallocate ---- */
@@ -360,18 +364,22 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 	int err = fs_file_of(m->handles, fi->fh, &open);
 
 	(void)ino;
-	if (err == 0 && !open.write)
-		err = -EBADF;
-	if (err == 0 && !(mode & FALLOC_FL_PUNCH_HOLE) &&
-		!fs_written_may_write(m->handles))
-		err = -ENOSPC;
 	if (err < 0) {
 		fs_reply_err(req, err);
 		return;
 	}
+	if (!open.write)
+		err = -EBADF;
+	else if (!(mode & FALLOC_FL_PUNCH_HOLE) &&
+		!fs_written_may_write(m->handles))
+		err = -ENOSPC;
+	if (err < 0) {
+		fs_reply_err(req, err);
+		fs_file_put(m->handles, open.file);
+		return;
+	}
 	op = fs_call_new(req, sizeof(*op));
 	op->f = open.file;
-	fs_file_hold(m->handles, op->f);
 	op->mode = mode;
 	op->offset = offset;
 	op->length = length;

@@ -273,8 +273,11 @@ void fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int err = fs_file_of(m->handles, fi->fh, &open);
 
 	(void)ino;
-	if (err == 0 && open.write)
-		err = fs_written_enter(m->handles, open.file);
+	if (err == 0) {
+		if (open.write)
+			err = fs_written_enter(m->handles, open.file);
+		fs_file_put(m->handles, open.file);
+	}
 	fs_reply_err(req, err);
 }
 
@@ -288,8 +291,10 @@ void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)ino;
 	/* Nobody waits for what follows. */
 	fs_reply_err(req, 0);
-	if (err == 0)
-		close_open(m->handles, fh, open.write);
+	if (err < 0)
+		return;
+	close_open(m->handles, fh, open.write);
+	fs_file_put(m->handles, open.file);
 }
 
 /* ---- fsync ---- */
@@ -361,6 +366,5 @@ void fs_fsync(
 	op = fs_call_new(req, sizeof(*op));
 	op->ino = ino;
 	op->f = open.file;
-	fs_file_hold(m->handles, op->f);
 	fs_call_post(&op->call, sync_run);
 }

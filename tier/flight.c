@@ -144,6 +144,9 @@ void tier_flight_room(void *arg)
 	uint64_t len = fl->end - fl->start;
 	int err = cache_space_reserve(t->cache, len);
 
+	/* A reader waits for it, and nothing else may go. */
+	if (err == -ENOSPC && !fl->background)
+		err = cache_space_exceed(t->cache, len);
 	if (err == 0) {
 		err = open_file(f, file);
 		if (err < 0)

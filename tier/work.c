@@ -826,6 +826,7 @@ static void take_answers(void *arg)
 		else
 			err = cache_commit(txn);
 	}
+	cache_space_kick(line->tier->cache); /* it may be evicted now */
 	if (err < 0)
 		log_error("index: what the store answered cannot be written: "
 			  "%s",

@@ -983,7 +983,8 @@ void foreign_meta(struct model *m, const char *name, unsigned how)
 	} else if (how == 2) {
 		put_key(b, "forebay", text);
 	} else {
-		put_key(b, "mode", rnd_pct(&m->rnd, 50) ? "0640" : "0600");
+		put_key(b, "permissions",
+			rnd_pct(&m->rnd, 50) ? "33184" : "33152");
 	}
 	new_etag(m, b);
 	check_applied(m, b, true, b->version, true, "SET_META");

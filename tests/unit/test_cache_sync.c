@@ -303,7 +303,7 @@ static bool mount_small(const char *dir)
 {
 	return unshare(CLONE_NEWNS) == 0 &&
 		mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-		mount("tmpfs", dir, "tmpfs", 0, "size=64m") == 0;
+		mount("tmpfs", dir, "tmpfs", 0, "size=64m,mode=0700") == 0;
 }
 
 static int fill_disk(const char *dir)

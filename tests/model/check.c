@@ -1,0 +1,437 @@
+/*
+ * What must hold.
+ *
+ * At each mutation of the store (check_applied):
+ *   C1  the bytes of a blob are a state that somebody wrote (store.c: torn);
+ *   C2  what this host makes visible under a name is a state that a program
+ *       here gave that name;
+ *   C3  a state of one epoch becomes visible after all of the earlier ones
+ *       (histories without groups, names that nobody else touches);
+ *   C4  a state of the second writer is replaced or deleted only by a change
+ *       that was made when this host knew of it.
+ * At the end, when all is quiet (check_end):
+ *   C5  tree and store agree: names, kinds, bytes, modes;
+ *   C6  the last bytes that a program wrote to a file that still has a name
+ *       are in the store, unless the second writer took them away;
+ *   C7  no conflict where the second writer did nothing;
+ *   C8  journal, `sent` and `held` are empty, also after a remount;
+ *   C9  metadata keys of others are still there.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "tests/model/model.h"
+#include "tier/priv.h"
+
+uint64_t model_groups(struct model *m)
+{
+	return m->groups + (m->tier ? m->tier->order.groups : 0);
+}
+
+static enum cache_kind kind_of(struct model *m, const struct mblob *b)
+{
+	struct blob_entry entry = { .name = b->name };
+	struct blob_posix posix;
+	struct blob_mark mark;
+
+	(void)m;
+	entry.props.meta = b->meta;
+	entry.props.meta_nr = b->meta_nr;
+	blob_meta_decode(&entry, &posix, &mark);
+	return posix.kind == BLOB_KIND_DIR	 ? CACHE_DIR
+		: posix.kind == BLOB_KIND_SYMLINK ? CACHE_SYMLINK
+						  : CACHE_FILE;
+}
+
+/* C2: the newest change that said so. */
+static struct change *change_of(struct model *m, const struct mblob *b)
+{
+	enum cache_kind kind = b->there ? kind_of(m, b) : CACHE_GONE;
+
+	for (size_t i = m->changes_nr; i-- > 0;) {
+		struct change *c = &m->changes[i];
+
+		if (strcmp(c->name, b->name) == 0 && c->kind == kind &&
+			(kind == CACHE_GONE || c->version == b->version))
+			return c;
+	}
+	return NULL;
+}
+
+static bool is_done(struct model *m, const struct change *c)
+{
+	struct mblob *b = mstore_blob(m, c->name);
+
+	if (b->touched || b->shown >= c->nr)
+		return true;
+	if (c->kind == CACHE_GONE)
+		return !b->there;
+	return b->there && b->version == c->version && kind_of(m, b) == c->kind;
+}
+
+/* Did the name get another state that takes its place in the order, or lose
+ * one that was never sent? */
+static bool is_superseded(
+	struct model *m, const struct change *c, const struct change *now)
+{
+	for (size_t i = c->nr; i < m->changes_nr; i++) {
+		struct change *d = &m->changes[i];
+
+		if (strcmp(d->name, c->name) == 0 &&
+			(d->kind == CACHE_GONE || d->epoch == 0 || d->open ||
+				d->epoch <= now->epoch))
+			return true;
+	}
+	return false;
+}
+
+/* C3 */
+static void check_order(struct model *m, const struct change *now)
+{
+	if (now->epoch == 0 || now->open || model_groups(m) > 0)
+		return;
+	for (size_t i = 0; i < m->changes_nr; i++) {
+		struct change *c = &m->changes[i];
+
+		if (c->epoch == 0 || c->open || c->epoch >= now->epoch ||
+			strcmp(c->name, now->name) == 0)
+			continue;
+		if (!is_done(m, c) && !is_superseded(m, c, now)) {
+			model_fail(m,
+				"order: %s of epoch %llu (change %llu) is "
+				"visible before %s of epoch %llu (change %llu)",
+				now->name, (unsigned long long)now->epoch,
+				(unsigned long long)now->nr, c->name,
+				(unsigned long long)c->epoch,
+				(unsigned long long)c->nr);
+			return;
+		}
+	}
+}
+
+/* C4 */
+static void check_seen(struct model *m, struct mblob *b, int was_version)
+{
+	for (size_t i = 0; i < m->changes_nr; i++) {
+		if (strcmp(m->changes[i].name, b->name) == 0 &&
+			m->changes[i].seen == was_version)
+			return;
+	}
+	model_fail(m,
+		"%s: v%d of the second writer was replaced, and nobody here "
+		"had seen it",
+		b->name, was_version);
+}
+
+void check_applied(struct model *m, struct mblob *b, bool was_there,
+	int was_version, bool foreign, const char *op)
+{
+	struct change *c;
+
+	if (foreign) {
+		model_say(m, "    foreign %s %s v%d -> v%d", op, b->name,
+			was_there ? was_version : -1, b->there ? b->version : -1);
+		return;
+	}
+	if (b->there && was_there && was_version == b->version &&
+		strcmp(op, "SET_META") == 0)
+		return;
+	model_say(m, "      visible: %s v%d", b->name,
+		b->there ? b->version : -1);
+	if (was_there && b->foreign >= 0 && b->foreign == was_version &&
+		!m->versions[was_version].local &&
+		(!b->there || b->version != was_version))
+		check_seen(m, b, was_version);
+	if (!b->there) {
+		b->tag = 0;
+		b->foreign = -1;
+	} else if (b->version != was_version) {
+		b->foreign = -1;
+	}
+	c = change_of(m, b);
+	if (c == NULL) {
+		/* A conflict copy; or a file that went along with a rename
+		 * while it was only in the store. */
+		if (strstr(b->name, ".conflict-") == NULL && !b->touched &&
+			!(m->profile & WITH_FOREIGN))
+			model_fail(m, "%s shows %s v%d, which it never was",
+				b->name, b->there ? "" : "nothing,",
+				b->version);
+		return;
+	}
+	if (b->shown < c->nr)
+		b->shown = c->nr;
+	if (!b->touched)
+		check_order(m, c);
+}
+
+/* ---- the end ---- */
+
+struct walk {
+	struct model *m;
+	struct cache_txn *txn;
+	struct base_str path;
+	bool *seen; /* of blobs */
+};
+
+static int inode_bytes(struct walk *w, const struct cache_inode *inode,
+	const char *path)
+{
+	struct cache_remote remote;
+	struct model *m = w->m;
+	int version = -1;
+
+	if (cache_remote_get(w->txn, path, &remote) == 0) {
+		if (cache_id_eq(&remote.content, &inode->content) ||
+			inode->kind == CACHE_SYMLINK)
+			version = m->etag_version[strtoull(
+				remote.etag + 3, NULL, 16)];
+		cache_remote_fini(&remote);
+	}
+	return version;
+}
+
+static void check_file(struct walk *w, const struct cache_inode *inode,
+	const char *path, struct mblob *b)
+{
+	struct model *m = w->m;
+	struct blob_entry entry = { .name = (char *)path };
+	struct blob_posix posix;
+	struct blob_mark mark;
+	int version;
+
+	entry.props.meta = b->meta;
+	entry.props.meta_nr = b->meta_nr;
+	blob_meta_decode(&entry, &posix, &mark);
+	if (kind_of(m, b) != inode->kind) {
+		model_fail(m, "end: %s is of kind %d here, %d in the store",
+			path, inode->kind, kind_of(m, b));
+		return;
+	}
+	if (posix.has_mode && posix.mode != inode->mode)
+		model_fail(m, "end: %s has mode %o here, %o in the store", path,
+			inode->mode, posix.mode);
+	if (inode->kind == CACHE_DIR)
+		return;
+	if (inode->size_bytes != m->versions[b->version].size)
+		model_fail(m, "end: %s has %llu bytes here, %llu in the store",
+			path, (unsigned long long)inode->size_bytes,
+			(unsigned long long)m->versions[b->version].size);
+	version = inode_bytes(w, inode, path);
+	if (version != b->version)
+		model_fail(m, "end: %s: the index says v%d, the store has v%d",
+			path, version, b->version);
+	if (inode->kind == CACHE_FILE && !inode->stored)
+		model_fail(m, "end: %s is not known as stored", path);
+	if (inode->ino < m->inos_cap && m->ino_version[inode->ino] >= 0 &&
+		m->ino_version[inode->ino] != b->version &&
+		!m->versions[m->ino_version[inode->ino]].killed)
+		model_fail(m, "end: %s should be v%d, is v%d", path,
+			m->ino_version[inode->ino], b->version);
+}
+
+static int check_dentry(void *arg, const struct cache_dentry *dentry,
+	const struct cache_inode *inode)
+{
+	struct walk *w = arg;
+	struct model *m = w->m;
+	size_t len = w->path.len;
+	struct mblob *b;
+
+	base_str_printf(&w->path, "%s%s", len ? "/" : "", dentry->name);
+	b = mstore_blob(m, w->path.data);
+	if (inode->kind == CACHE_DIR && !b->there) {
+		if (!inode->implicit || !mstore_has_below(m, b->name))
+			model_fail(m, "end: directory %s is not in the store",
+				b->name);
+	} else if (!b->there) {
+		model_fail(m, "end: %s is here, not in the store", b->name);
+	} else {
+		check_file(w, inode, b->name, b);
+	}
+	if (!m->failed && inode->kind == CACHE_DIR)
+		cache_dentry_each(w->txn, inode->ino, 0, check_dentry, w);
+	if (w->path.data != NULL) {
+		w->path.len = len;
+		w->path.data[len] = '\0';
+	}
+	return m->failed;
+}
+
+static void check_tree(struct model *m)
+{
+	struct walk w = { .m = m, .path = BASE_STR_INIT };
+	struct cache_inode inode;
+
+	assert(cache_read(m->cache, &w.txn) == 0);
+	cache_dentry_each(w.txn, CACHE_ROOT_INO, 0, check_dentry, &w);
+	for (size_t i = 0; i < m->blobs_nr && !m->failed; i++) {
+		if (m->blobs[i].there &&
+			cache_resolve(w.txn, m->blobs[i].name, &inode) < 0)
+			model_fail(m, "end: %s v%d is in the store, not here",
+				m->blobs[i].name, m->blobs[i].version);
+	}
+	cache_abort(w.txn);
+	base_str_fini(&w.path);
+}
+
+/* C6 */
+static void check_kept(struct model *m)
+{
+	for (uint64_t ino = 0; ino < m->inos_cap && !m->failed; ino++) {
+		int version = m->ino_version[ino];
+		bool found = false;
+
+		if (version < 0 || m->versions[version].killed)
+			continue;
+		for (size_t i = 0; i < m->blobs_nr && !found; i++)
+			found = m->blobs[i].there &&
+				m->blobs[i].version == version;
+		if (!found)
+			model_fail(m, "end: v%d of inode %llu is lost: %.40s",
+				version, (unsigned long long)ino,
+				m->versions[version].head);
+	}
+}
+
+/* C7 */
+static int check_conflict(void *arg, const struct cache_conflict *conflict)
+{
+	struct model *m = arg;
+
+	if (!mstore_blob(m, conflict->name)->touched)
+		model_fail(m, "end: a false conflict of %s", conflict->name);
+	return m->failed;
+}
+
+static int count_ino(void *arg, uint64_t ino)
+{
+	(void)ino;
+	(*(unsigned *)arg)++;
+	return 0;
+}
+
+static int say_row(void *arg, const struct cache_owed *row)
+{
+	model_fail(arg, "end: %s is still owed (epoch %llu, state %d, %s)",
+		row->name, (unsigned long long)row->epoch, row->state,
+		row->error ? row->error : "");
+	return 1;
+}
+
+static int say_sent(void *arg, const struct cache_sent *sent)
+{
+	model_fail(arg, "end: %s is still in `sent` (commit %llu, settled %d)",
+		sent->name, (unsigned long long)sent->number, sent->settled);
+	return 1;
+}
+
+/* C8 */
+static void check_empty(struct model *m)
+{
+	struct cache_owed_prefix prefix;
+	struct cache_txn *txn;
+	unsigned held = 0, written = 0;
+
+	assert(cache_read(m->cache, &txn) == 0);
+	cache_owed_each_all(txn, say_row, m);
+	if (cache_owed_prefix_first(txn, UINT64_MAX, &prefix) == 0)
+		model_fail(m, "end: the rename of %s to %s is still owed",
+			prefix.old_dir, prefix.new_dir);
+	cache_sent_each(txn, 0, say_sent, m);
+	cache_held_each(txn, count_ino, &held);
+	cache_written_each(txn, count_ino, &written);
+	if (held > 0)
+		model_fail(m, "end: %u inodes are held", held);
+	if (written > 0)
+		model_fail(m, "end: %u inodes are written-to", written);
+	cache_abort(txn);
+}
+
+/* C9 */
+static void check_tags(struct model *m)
+{
+	for (size_t i = 0; i < m->blobs_nr && !m->failed; i++) {
+		struct mblob *b = &m->blobs[i];
+		struct blob_kv *kv;
+
+		if (!b->there || b->tag == 0)
+			continue;
+		kv = mkv_find(b->meta, b->meta_nr, "color");
+		if (kv == NULL || strtoull(kv->value, NULL, 10) != b->tag)
+			model_fail(m, "end: %s lost a metadata key of others",
+				b->name);
+	}
+}
+
+static void start_tree(struct model *m, struct tier_call *call, void *arg)
+{
+	tier_refresh_tree(m->tier, *(uint64_t *)arg, call);
+}
+
+static void refresh_all(struct model *m)
+{
+	uint64_t root = CACHE_ROOT_INO;
+	int err;
+
+	if (m->failed)
+		return;
+	model_run(m, 61 * S); /* what was listed is stale */
+	err = local_await(m, 300 * S, start_tree, &root);
+	if (err < 0 && !m->failed)
+		model_fail(m, "end: the tree cannot be listed: %s",
+			strerror(-err));
+}
+
+static void settle_down(struct model *m)
+{
+	refresh_all(m);
+	if (!m->failed)
+		model_run(m, 3600 * S);
+	refresh_all(m);
+	if (!m->failed)
+		model_run(m, 120 * S);
+	refresh_all(m);
+}
+
+static void check_now(struct model *m)
+{
+	struct cache_txn *txn;
+
+	check_empty(m);
+	if (!m->failed)
+		check_tree(m);
+	if (!m->failed)
+		check_kept(m);
+	if (!m->failed)
+		check_tags(m);
+	if (m->failed)
+		return;
+	assert(cache_read(m->cache, &txn) == 0);
+	cache_conflict_each(txn, check_conflict, m);
+	cache_abort(txn);
+}
+
+void check_end(struct model *m)
+{
+	struct rnd r = { m->seed };
+
+	model_say(m, "end");
+	m->faults = false;
+	while (call_close(m, &r))
+		;
+	settle_down(m);
+	if (!m->failed)
+		check_now(m);
+	if (m->failed)
+		return;
+	model_say(m, "end: remount");
+	local_close(m);
+	local_open(m);
+	model_run(m, 60 * S);
+	if (!m->failed)
+		check_now(m);
+}

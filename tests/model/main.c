@@ -1,0 +1,343 @@
+/*
+ * build/tests/model [--seed N | --histories N [--from N]] [--profile BITS]
+ *                   [--jobs N] [--verbose] [--no-shrink]
+ *
+ * Histories run in child processes, some at a time: a history that trips an
+ * assertion is a failure like others, and what a "crash" leaks goes with the
+ * process.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "tests/model/model.h"
+
+#define BATCH 25
+/* A batch that takes longer hangs. */
+#define BATCH_SECONDS 240
+
+struct options {
+	uint64_t seed, histories, from;
+	unsigned profile; /* PROFILE_ALL + 1: by seed */
+	unsigned jobs;
+	bool one, verbose, shrink;
+};
+
+/* Shared with the parent. */
+struct progress {
+	uint64_t seed; /* under way */
+	uint64_t calls, histories, groups;
+	bool failed;
+	char why[1024];
+};
+
+static struct progress *progress;
+static char root[48];
+
+void model_fail(struct model *m, const char *fmt, ...)
+{
+	va_list args;
+
+	if (m->failed)
+		return;
+	m->failed = true;
+	va_start(args, fmt);
+	vsnprintf(m->why, sizeof(m->why), fmt, args);
+	va_end(args);
+	if (m->verbose)
+		printf("FAILED: %s\n", m->why);
+}
+
+void model_say(struct model *m, const char *fmt, ...)
+{
+	va_list args;
+
+	if (!m->verbose)
+		return;
+	printf("%12.6f ", (double)m->now_ns / 1e9);
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	putchar('\n');
+}
+
+/* Which dangers a history has. */
+static unsigned profile_of(const struct options *o, uint64_t seed)
+{
+	struct rnd r = { seed ^ 0x9a0f };
+	unsigned profile = 0;
+
+	if (o->profile <= PROFILE_ALL)
+		return o->profile;
+	for (unsigned bit = 1; bit <= PROFILE_ALL; bit <<= 1) {
+		if (rnd_pct(&r, bit == WITH_LARGE ? 6 : 50))
+			profile |= bit;
+	}
+	return profile;
+}
+
+static void model_free(struct model *m)
+{
+	for (size_t i = 0; i < m->blobs_nr; i++) {
+		struct mblob *b = &m->blobs[i];
+
+		free(b->name);
+		blob_kv_free(b->meta, b->meta_nr);
+		blob_kv_free(b->headers, b->headers_nr);
+		for (size_t k = 0; k < b->blocks_nr; k++)
+			free(b->blocks[k].bytes);
+		for (size_t k = 0; k < b->staged_nr; k++)
+			free(b->staged[k].bytes);
+		free(b->blocks);
+		free(b->staged);
+	}
+	for (size_t i = 0; i < m->versions_nr; i++)
+		free(m->versions[i].head);
+	for (size_t i = 0; i < m->changes_nr; i++)
+		free(m->changes[i].name);
+	free(m->blobs);
+	free(m->versions);
+	free(m->changes);
+	free(m->etag_version);
+	free(m->ino_version);
+}
+
+/* False: a promise was broken. */
+static bool run_history(const struct options *o, uint64_t seed,
+	const struct step *steps, size_t nr, bool verbose)
+{
+	struct model m = { .seed = seed, .verbose = verbose };
+	bool ok;
+
+	m.profile = profile_of(o, seed);
+	m.now_ns = 1000 * S;
+	m.rnd.state = seed;
+	snprintf(m.dirs[0], sizeof(m.dirs[0]), "%s/0", root);
+	snprintf(m.dirs[1], sizeof(m.dirs[1]), "%s/1", root);
+	local_template(&m);
+	local_open(&m);
+	m.faults = m.profile & WITH_FAULTS;
+	steps_run(&m, steps, nr);
+	if (!m.failed)
+		check_end(&m);
+	progress->calls += m.calls;
+	progress->histories++;
+	progress->groups += m.groups + model_groups(&m) > 0;
+	ok = !m.failed;
+	if (!ok) {
+		snprintf(progress->why, sizeof(progress->why), "%s", m.why);
+		progress->failed = true;
+	} else {
+		local_close(&m);
+		model_events_free(&m);
+		model_free(&m);
+	}
+	return ok;
+}
+
+static void quiet_log(enum base_log_level level, const char *line)
+{
+	(void)level, (void)line;
+}
+
+/* In a child: 0 all well, 1 failed (why in progress), else died. */
+static int in_child(const struct options *o, uint64_t from, uint64_t to,
+	const struct step *steps, size_t nr, bool verbose)
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	progress->failed = false;
+	progress->why[0] = '\0';
+	pid = fork();
+	if (pid == 0) {
+		bool ok = true;
+
+		alarm(BATCH_SECONDS);
+		if (!verbose && freopen("/dev/null", "w", stderr) == NULL)
+			_exit(2);
+		for (uint64_t seed = from; ok && seed < to; seed++) {
+			struct step *own = NULL;
+			size_t own_nr = 0;
+
+			progress->seed = seed;
+			if (steps == NULL)
+				own_nr = steps_make(
+					seed, profile_of(o, seed), &own);
+			ok = run_history(o, seed, steps ? steps : own,
+				steps ? nr : own_nr, verbose);
+			free(own);
+		}
+		fflush(stdout);
+		_exit(ok ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) <= 1)
+		return WEXITSTATUS(status);
+	if (WIFSIGNALED(status))
+		snprintf(progress->why, sizeof(progress->why),
+			"the process died: %s", strsignal(WTERMSIG(status)));
+	else
+		snprintf(progress->why, sizeof(progress->why),
+			"the process ended with %d", WEXITSTATUS(status));
+	return 2;
+}
+
+/* Leaves out steps, one after the other, as long as it still fails. */
+static void shrink(const struct options *o, uint64_t seed, struct step *steps,
+	size_t nr)
+{
+	bool again = true;
+	size_t chunk = nr / 4 > 0 ? nr / 4 : 1;
+	time_t until = time(NULL) + 120;
+
+	while ((again || chunk > 1) && time(NULL) < until) {
+		if (!again && chunk > 1)
+			chunk = chunk / 2;
+		again = false;
+		for (size_t i = 0; i < nr && time(NULL) < until; i++) {
+			struct step *save = base_malloc(nr * sizeof(*save));
+			size_t left = chunk;
+			bool any = false;
+
+			memcpy(save, steps, nr * sizeof(*save));
+			for (size_t k = i; k < nr && left > 0; k++) {
+				if (steps[k].dropped)
+					continue;
+				steps[k].dropped = any = true;
+				left--;
+			}
+			if (any && in_child(o, seed, seed + 1, steps, nr,
+					   false) != 0)
+				again = true;
+			else
+				memcpy(steps, save, nr * sizeof(*save));
+			free(save);
+		}
+	}
+}
+
+static void report(const struct options *o, uint64_t seed)
+{
+	unsigned profile = profile_of(o, seed);
+	struct step *steps;
+	size_t nr = steps_make(seed, profile, &steps), left = 0;
+
+	printf("seed %llu: %s\n", (unsigned long long)seed, progress->why);
+	if (o->shrink) {
+		shrink(o, seed, steps, nr);
+		for (size_t i = 0; i < nr; i++)
+			left += !steps[i].dropped;
+		printf("seed %llu, profile %u: the shortest that fails has %zu "
+		       "of %zu steps:\n",
+			(unsigned long long)seed, profile, left, nr);
+		in_child(o, seed, seed + 1, steps, nr, true);
+		printf("seed %llu: %s\n", (unsigned long long)seed,
+			progress->why);
+	}
+	free(steps);
+}
+
+static bool run_all(const struct options *o)
+{
+	uint64_t seed = o->from, end = o->from + o->histories;
+
+	while (seed < end) {
+		uint64_t to = seed + BATCH < end ? seed + BATCH : end;
+
+		if (in_child(o, seed, to, NULL, 0, false) != 0) {
+			report(o, progress->seed);
+			return false;
+		}
+		seed = to;
+	}
+	return true;
+}
+
+static int remove_dirs(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf '%s'", root);
+	return system(command);
+}
+
+static uint64_t number(const char *text)
+{
+	return text ? strtoull(text, NULL, 0) : 0;
+}
+
+static void parse(int argc, char **argv, struct options *o)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--seed") == 0) {
+			o->from = number(argv[++i]);
+			o->histories = 1;
+			o->one = true;
+		} else if (strcmp(argv[i], "--histories") == 0) {
+			o->histories = number(argv[++i]);
+		} else if (strcmp(argv[i], "--from") == 0) {
+			o->from = number(argv[++i]);
+		} else if (strcmp(argv[i], "--profile") == 0) {
+			o->profile = (unsigned)number(argv[++i]);
+		} else if (strcmp(argv[i], "--verbose") == 0) {
+			o->verbose = true;
+		} else if (strcmp(argv[i], "--no-shrink") == 0) {
+			o->shrink = false;
+		} else {
+			fprintf(stderr, "usage: model [--seed N | --histories N"
+					" [--from N]] [--profile BITS] "
+					"[--verbose] [--no-shrink]\n");
+			exit(2);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .histories = 2000, .from = 1,
+		.profile = PROFILE_ALL + 1, .shrink = true };
+	const char *tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	struct timespec a, b;
+	bool ok;
+
+	parse(argc, argv, &o);
+	snprintf(root, sizeof(root), "%s/forebay-model.XXXXXX", tmp);
+	if (mkdtemp(root) == NULL) {
+		perror(root);
+		return 1;
+	}
+	progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (progress == MAP_FAILED)
+		return 1;
+	(void)quiet_log;
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	if (o.one && o.verbose) {
+		ok = in_child(&o, o.from, o.from + 1, NULL, 0, true) == 0;
+		if (!ok)
+			printf("seed %llu: %s\n", (unsigned long long)o.from,
+				progress->why);
+	} else {
+		ok = run_all(&o);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	printf("%llu histories, %llu calls, %llu with groups, %.1f s: %s\n",
+		(unsigned long long)progress->histories,
+		(unsigned long long)progress->calls,
+		(unsigned long long)progress->groups,
+		(double)(b.tv_sec - a.tv_sec) +
+			(double)(b.tv_nsec - a.tv_nsec) / 1e9,
+		ok ? "all well" : "FAILED");
+	remove_dirs();
+	return ok ? 0 : 1;
+}
