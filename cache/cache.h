@@ -368,6 +368,12 @@ int cache_owed_newest(
 	struct cache_txn *txn, const char *name, struct cache_owed *ret);
 int cache_owed_newest_unsent(
 	struct cache_txn *txn, const char *name, struct cache_owed *ret);
+/* The oldest unsent row of a name above `after_seq`. */
+int cache_owed_next_unsent(struct cache_txn *txn, const char *name,
+	uint64_t after_seq, struct cache_owed *ret);
+/* Removes a row whose state will not be sent; the next one of its name answers
+ * for it: for the bytes, if that is attrs_only, and for `displaced`. */
+int cache_owed_fall_out(struct cache_txn *txn, uint64_t seq);
 /* Any row that is not set aside, or a pending prefix that covers the name? */
 int cache_owed_any(struct cache_txn *txn, const char *name, bool *ret);
 /* The same without looking at prefixes. */

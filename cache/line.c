@@ -219,36 +219,45 @@ int cache_owed_rename(
 
 /* ---- groups ---- */
 
-/* `older` falls out: its name's newest row answers for both. */
-static int fall_out(struct cache_txn *txn, uint64_t older_seq)
+/* The next row takes over what the older one said.  What the store shows now
+ * belongs to the inode that the oldest row displaced. */
+static int take_over(struct cache_txn *txn, const struct cache_owed *older,
+	struct cache_owed *next)
 {
-	struct cache_owed older, newest;
-	int err = cache_owed_get(txn, older_seq, &older);
+	bool carry = next->attrs_only && !older->attrs_only;
+
+	if (carry) {
+		next->attrs_only = false;
+		next->ino = older->ino;
+		next->serial = older->serial;
+		next->size_bytes = older->size_bytes;
+		next->gen = older->gen;
+		next->content = older->content;
+		next->change = older->change;
+	}
+	if (older->displaced != 0) {
+		next->displaced = older->displaced;
+		carry = true;
+	}
+	return carry ? cache_owed_put(txn, next) : 0;
+}
+
+int cache_owed_fall_out(struct cache_txn *txn, uint64_t seq)
+{
+	struct cache_owed older, next;
+	int err = cache_owed_get(txn, seq, &older);
 
 	if (err != 0)
 		return err;
-	err = cache_owed_newest_unsent(txn, older.name, &newest);
+	err = cache_owed_next_unsent(txn, older.name, seq, &next);
 	if (err == 0) {
-		bool carry = newest.attrs_only && !older.attrs_only;
-
-		if (carry) {
-			newest.attrs_only = false;
-			newest.ino = older.ino;
-			newest.serial = older.serial;
-			newest.size_bytes = older.size_bytes;
-			newest.gen = older.gen;
-			newest.content = older.content;
-		}
-		if (newest.displaced == 0 && older.displaced != 0) {
-			newest.displaced = older.displaced;
-			carry = true;
-		}
-		if (carry)
-			err = cache_owed_put(txn, &newest);
-		cache_owed_fini(&newest);
+		err = take_over(txn, &older, &next);
+		cache_owed_fini(&next);
+	} else if (err == -ENOENT) {
+		err = 0;
 	}
 	cache_owed_fini(&older);
-	return err != 0 ? err : cache_owed_del(txn, older_seq);
+	return err != 0 ? err : cache_owed_del(txn, seq);
 }
 
 /* Unsent rows of epoch b after `after` that a newer one of it outdates. */
@@ -304,7 +313,7 @@ int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b)
 		if (err == 0)
 			err = outdated(txn, b, after, seqs, &nr);
 		for (size_t i = 0; i < nr && err == 0; i++) {
-			err = fall_out(txn, seqs[i]);
+			err = cache_owed_fall_out(txn, seqs[i]);
 			after = seqs[i];
 		}
 	} while (nr == JOIN_BATCH && err == 0);

@@ -116,6 +116,20 @@ int cache_owed_newest_unsent(
 	return cache_owed_read_one(&q, ret);
 }
 
+int cache_owed_next_unsent(struct cache_txn *txn, const char *name,
+	uint64_t after_seq, struct cache_owed *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_name "
+		"WHERE name = ? AND state = 0 AND seq > ? "
+		"ORDER BY seq LIMIT 1");
+	cache_db_bind_name(&q, name);
+	cache_db_bind_u64(&q, after_seq);
+	return cache_owed_read_one(&q, ret);
+}
+
 /* ---- the account ---- */
 
 /* What of a row is counted and kept. */

@@ -326,11 +326,17 @@ bool fs_file_is_served(struct fs_handles *h, struct fs_file *f)
 bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 {
 	bool alone;
+	int fd;
 
 	base_lock(&h->mutex);
 	alone = f->opens == 0 && !f->written;
+	fd = f->serial == serial ? f->fd : -1;
 	base_unlock(&h->mutex);
-	return alone && fs_unmapped(h, f->ino, serial);
+	if (!alone)
+		return false;
+	/* Our own descriptor would be in the way of another one's lease. */
+	return fd >= 0 ? fs_lease_probe(h, fd, F_WRLCK)
+		       : fs_unmapped(h, f->ino, serial);
 }
 
 int fs_file_whole_fd(struct fs_handles *h, struct fs_file *f)

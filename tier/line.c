@@ -288,13 +288,7 @@ static void stop_on_strand(void *arg)
 {
 	struct tier_line *line = arg;
 	struct flush *flush;
-	struct work *work, *tmp;
 
-	HASH_ITER(hh, line->works, work, tmp)
-	{
-		if (work->state == WORK_ASKED || work->state == WORK_SETTLING)
-			blob_cancel(line->tier->store, &work->req);
-	}
 	base_lock(&line->mutex);
 	while ((flush = LIST_FIRST(&line->flushes)) != NULL) {
 		LIST_REMOVE(flush, link);

@@ -13,8 +13,10 @@
  *   O5  a name that was never sent and is gone again costs nothing; if it was
  *       deleted and a replacement that entered after it is still owed, the
  *       epochs between are joined first: the replacement may name it;
- *   O6  a row of this epoch, or the newest of the line, takes the new state;
- *       otherwise the name gets a second row and the first keeps its state.
+ *   O6  a row of this epoch, or the newest of the line, takes the new state,
+ *       and so does one whose data file was changed in place (its writer never
+ *       closed it: there is nothing left to keep); otherwise the name gets a
+ *       second row and the first keeps its state.
  *
  * All of this runs inside the write transaction of the change, so the memory
  * in struct tier_order is guarded by the cache's single writer.  An aborted
@@ -170,6 +172,15 @@ static void describe(struct tier *tier, struct cache_owed *row,
 	tier_attrs_of(inode, &row->attrs);
 }
 
+/* Has the row's state been overwritten by this one? */
+static bool is_overwritten(
+	const struct cache_owed *row, const struct cache_inode *inode)
+{
+	return inode != NULL && row->kind == CACHE_FILE && !row->attrs_only &&
+		row->ino == inode->ino && row->serial == inode->serial &&
+		!cache_id_eq(&row->content, &inode->content);
+}
+
 /* O6: puts the state into the line. */
 static int put_row(struct tier *tier, struct cache_txn *txn, const char *path,
 	const struct cache_inode *inode, enum tier_class class,
@@ -186,7 +197,9 @@ static int put_row(struct tier *tier, struct cache_txn *txn, const char *path,
 	err = cache_owed_newest_unsent(txn, path, &row);
 	if (err < 0 && err != -ENOENT)
 		return err;
-	if (err == 0 && (row.epoch == o->epoch || row.seq == max_seq)) {
+	if (err == 0 &&
+		(row.epoch == o->epoch || row.seq == max_seq ||
+			is_overwritten(&row, inode))) {
 		describe(tier, &row, inode, class);
 		if (row.displaced == 0)
 			row.displaced = displaced;

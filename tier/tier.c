@@ -65,12 +65,23 @@ uint64_t tier_tick(struct tier *tier)
 	return atomic_fetch_add(&tier->known_seq, 1) + 1;
 }
 
+/* After tier_stop() the store may go away at any time: nothing more reaches
+ * it.  So the lock is held over a call of the store's, which never waits. */
 void tier_submit(struct tier *tier, struct blob_req *req)
 {
+	bool stopped;
+
 	base_lock(&tier->mutex);
 	tier->requests++;
+	stopped = atomic_load(&tier->stopping);
+	if (!stopped)
+		blob_submit(tier->store, req);
 	base_unlock(&tier->mutex);
-	blob_submit(tier->store, req);
+	if (!stopped)
+		return;
+	req->result = BLOB_STOPPED;
+	req->err = -EINTR;
+	req->done(req);
 }
 
 void tier_answered(struct tier *tier)
@@ -126,7 +137,9 @@ void tier_start(struct tier *tier)
 
 void tier_stop(struct tier *tier)
 {
+	base_lock(&tier->mutex);
 	atomic_store(&tier->stopping, true);
+	base_unlock(&tier->mutex);
 	tier_line_stop(tier);
 	tier_fetches_stop(tier);
 	tier_lists_stop(tier);

@@ -214,41 +214,85 @@ void tier_work_ask(struct work *w, void (*back)(struct work *, int err))
 
 /* ---- loading: what would make it right ---- */
 
-/* The file is still being written.  Wait a little for the last writer to be
- * gone; if it is not, the row leaves its place (it was not closed after all),
- * unless the file has been quiet for long. */
-static void wait_for_writer(struct work *w)
+/* Its last writer is not gone: it was not closed after all.  It leaves its
+ * place, or, where the name holds something newer, the line. */
+static int leave_place(struct work *w, struct cache_txn *txn)
+{
+	struct tier_order *o = &w->tier->order;
+	struct cache_owed row, newer;
+	uint64_t seq;
+	int err = cache_owed_get(txn, w->seq, &row);
+
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	err = cache_owed_next_unsent(txn, row.name, row.seq, &newer);
+	if (err == 0) {
+		cache_owed_fini(&newer);
+		err = cache_owed_fall_out(txn, row.seq);
+	} else if (err == -ENOENT) {
+		row.epoch = ++o->epoch;
+		row.entered_ns = base_boot_ns(w->tier->env);
+		o->after_staged = true; /* an epoch of its own */
+		err = cache_owed_put(txn, &row);
+		if (err == 0)
+			err = cache_owed_renumber(txn, row.seq, &seq);
+	}
+	cache_owed_fini(&row);
+	return err;
+}
+
+/* Does the data file look as it did when the journal last heard of it, and
+ * has for long? */
+static bool is_quiet(struct work *w)
 {
 	struct tier *t = w->tier;
-	int64_t now = base_boot_ns(t->env);
-	struct cache_stamp stamp;
-	struct cache_owed row;
+	struct cache_inode inode;
+	struct cache_stamp now;
 	struct cache_txn *txn;
-	uint64_t allocated, seq;
+	uint64_t allocated;
+	int err = cache_read(t->cache, &txn);
 
-	if (now - w->row.entered_ns < TIER_WRITTEN_WAIT_NS) {
+	if (err < 0)
+		return false;
+	err = cache_inode_get(txn, w->row.ino, &inode);
+	cache_abort(txn);
+	if (err == 0)
+		err = cache_data_stat(
+			t->cache, w->row.ino, w->row.serial, &now, &allocated);
+	return err == 0 && now.size_bytes == inode.stamp.size_bytes &&
+		now.mtime_ns == inode.stamp.mtime_ns &&
+		now.ctime_ns == inode.stamp.ctime_ns &&
+		base_wall_ns(t->env) - now.mtime_ns > t->cfg.writeback_open_ns;
+}
+
+/* The file is still being written.  Wait a little for the last writer to be
+ * gone, unless the file has been quiet for long. */
+static void wait_for_writer(struct work *w)
+{
+	struct cache_txn *txn;
+	int err;
+
+	if (base_boot_ns(w->tier->env) - w->row.entered_ns <
+		TIER_WRITTEN_WAIT_NS) {
 		tier_work_again(w, TIER_STAMP_NS);
 		return;
 	}
-	if (cache_data_stat(t->cache, w->row.ino, w->row.serial, &stamp,
-		    &allocated) == 0 &&
-		base_wall_ns(t->env) - stamp.mtime_ns >
-			t->cfg.writeback_open_ns &&
-		stamp.size_bytes == w->row.size_bytes) {
+	if (is_quiet(w)) {
 		tier_upload_start(w);
 		return;
 	}
-	if (cache_write(t->cache, &txn) == 0) {
-		if (cache_owed_get(txn, w->seq, &row) == 0) {
-			row.epoch = ++t->order.epoch;
-			row.entered_ns = now;
-			cache_owed_put(txn, &row);
-			cache_owed_renumber(txn, row.seq, &seq);
-			cache_owed_fini(&row);
-		}
-		cache_commit(txn);
+	err = cache_write(w->tier->cache, &txn);
+	if (err == 0) {
+		err = leave_place(w, txn);
+		if (err == 0)
+			err = cache_commit(txn);
+		else
+			cache_abort(txn);
 	}
-	tier_work_done(w);
+	if (err < 0)
+		tier_work_again(w, TIER_S);
+	else
+		tier_work_done(w);
 }
 
 /* R1: the inode that lost this name, or will by this request, and whose bytes
@@ -329,12 +373,13 @@ static bool find_source(struct work *w, struct cache_txn *txn)
 }
 
 enum plan {
-	PLAN_DONE,    /* nothing to tell */
-	PLAN_DROP,    /* the row is gone */
-	PLAN_SETTLE,  /* an earlier request is not settled (R0) */
-	PLAN_WAIT,    /* somebody writes the file */
-	PLAN_RESCUE,  /* R1 */
-	PLAN_REQUEST, /* no bytes to prepare: DELETE, SET_META, a marker */
+	PLAN_DONE,	/* nothing to tell */
+	PLAN_DROP,	/* the row is gone */
+	PLAN_SETTLE,	/* an earlier request is not settled (R0) */
+	PLAN_WAIT,	/* somebody writes the file */
+	PLAN_OVERTAKEN, /* its state is gone, a newer one has its own row */
+	PLAN_RESCUE,	/* R1 */
+	PLAN_REQUEST,	/* no bytes to prepare: DELETE, SET_META, a marker */
 	PLAN_UPLOAD,
 	PLAN_COPY,
 	PLAN_FETCH, /* it cannot be copied there: it goes through here */
@@ -348,6 +393,9 @@ static enum plan plan_file(
 	bool local = !current || inode->data == CACHE_WHOLE;
 
 	w->op = BLOB_PUT;
+	/* Changed in place by a writer that never closed it. */
+	if (current && local && !cache_id_eq(&inode->content, &w->row.content))
+		return PLAN_OVERTAKEN;
 	if (current && inode->written && local)
 		return PLAN_WAIT;
 	if (local && w->row.size_bytes <= TIER_COPY_MIN_BYTES)
@@ -441,6 +489,24 @@ static void finish_quietly(struct work *w, const char *lost)
 		tier_work_done(w);
 }
 
+static void fall_out(struct work *w)
+{
+	struct cache_txn *txn;
+	int err = cache_write(w->tier->cache, &txn);
+
+	if (err == 0) {
+		err = cache_owed_fall_out(txn, w->seq);
+		if (err < 0)
+			cache_abort(txn);
+		else
+			err = cache_commit(txn);
+	}
+	if (err < 0 && err != -ENOENT)
+		tier_work_again(w, TIER_S);
+	else
+		tier_work_done(w);
+}
+
 void tier_work_load(struct work *w)
 {
 	struct cache_txn *txn;
@@ -470,6 +536,9 @@ void tier_work_load(struct work *w)
 		break;
 	case PLAN_WAIT:
 		wait_for_writer(w);
+		break;
+	case PLAN_OVERTAKEN:
+		fall_out(w);
 		break;
 	case PLAN_RESCUE:
 		rescue(w, w->row.displaced);

@@ -380,8 +380,8 @@ class Bench:
 
     def new_files(self, top):
         blobd = Blobd(20)
-        blobd.container("w")
-        m = Mount(f"{blobd.account}/w", top, "", "cache-w")
+        blobd.container("new")
+        m = Mount(f"{blobd.account}/new", top, "", "cache-w")
         try:
             count = self.args.creates
             start = time.monotonic()
@@ -462,8 +462,8 @@ def main():
         if args.only != "cold":
             blobd = Blobd()
             stack.callback(blobd.stop)
-            blobd.container("b")
-            mount = Mount(f"{blobd.account}/b", top, args.options)
+            blobd.container("bench")
+            mount = Mount(f"{blobd.account}/bench", top, args.options)
             stack.callback(mount.umount)
             small = make_data(args, native, mount.point)
             mount.flush()

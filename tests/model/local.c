@@ -47,14 +47,6 @@ int fallocate(int fd, int mode, off_t offset, off_t len)
 	return -1;
 }
 
-int fallocate64(int fd, int mode, off64_t offset, off64_t len);
-int fallocate64(int fd, int mode, off64_t offset, off64_t len)
-{
-	(void)fd, (void)mode, (void)offset, (void)len;
-	errno = EOPNOTSUPP;
-	return -1;
-}
-
 /* ---- callbacks ---- */
 
 static struct handle *handle_of(struct model *m, uint64_t ino)
@@ -931,22 +923,17 @@ bool call_close(struct model *m, struct rnd *r)
 
 /* ---- names ---- */
 
-static int lose_name(struct model *m, struct cache_txn *txn,
-	struct cache_inode *inode)
+/* After the journal heard of it: as FORGET and the last close do. */
+static int lose_name(struct model *m, struct cache_txn *txn, uint64_t ino)
 {
-	bool gone;
-	int err;
+	struct cache_inode inode;
+	bool gone, open = handle_of(m, ino) != NULL;
+	int err = 0;
 
-	inode->nlink = 0;
-	err = cache_inode_put(txn, inode);
-	if (err == 0)
-		err = cache_held_add(txn, inode->ino);
-	/* As FORGET and the last close do. */
-	if (err == 0)
-		err = cache_held_put(txn, inode->ino,
-			handle_of(m, inode->ino) != NULL, &gone);
-	if (handle_of(m, inode->ino) == NULL)
-		note_ino(m, inode->ino, -1);
+	if (!open)
+		note_ino(m, ino, -1);
+	if (cache_inode_get(txn, ino, &inode) == 0)
+		err = cache_held_put(txn, ino, open, &gone);
 	return err;
 }
 
@@ -999,7 +986,7 @@ static bool remove_name(struct model *m, const char *path, bool dir)
 			inode.ino);
 	note_epoch(txn, &m->changes[m->changes_nr - 1]);
 	if (err == 0)
-		err = lose_name(m, txn, &inode);
+		err = lose_name(m, txn, inode.ino);
 	model_say(m, "    %s %s epoch %llu", dir ? "rmdir" : "unlink", path,
 		(unsigned long long)m->changes[m->changes_nr - 1].epoch);
 	commit(m, txn, err, "unlink");
@@ -1260,7 +1247,7 @@ bool call_rename(struct model *m, const char *from, const char *to)
 			note_epoch(txn, &m->changes[i]);
 	}
 	if (err == 0 && replaces)
-		err = lose_name(m, txn, &old);
+		err = lose_name(m, txn, old.ino);
 	model_say(m, "    rename %s %s ino %llu%s epoch %llu", from, to,
 		(unsigned long long)inode.ino, replaces ? " replaces" : "",
 		(unsigned long long)m->changes[first].epoch);
