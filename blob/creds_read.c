@@ -155,8 +155,8 @@ static int check_file(struct blob_creds_read *r, int fd)
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return blob_creds_fail(
-			r, -errno, "%s: %s", r->file, strerror(errno));
+		return blob_creds_fail(r, -errno, "%s: %s: check the name",
+			r->file, strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return blob_creds_fail(r, -EINVAL,
 			"%s is not a regular file: give a file of KEY=VALUE "
@@ -186,8 +186,9 @@ static int read_file(struct blob_creds_read *r, int fd, char **ret_text)
 	do {
 		n = read(fd, text + len, BLOB_CREDS_FILE_BYTES_MAX + 1 - len);
 		if (n < 0 && errno != EINTR)
-			return blob_creds_fail(
-				r, -errno, "%s: %s", r->file, strerror(errno));
+			return blob_creds_fail(r, -errno,
+				"%s: %s: check the name", r->file,
+				strerror(errno));
 		len += n > 0 ? (size_t)n : 0;
 	} while (n != 0 && len <= BLOB_CREDS_FILE_BYTES_MAX);
 	if (len > BLOB_CREDS_FILE_BYTES_MAX)
@@ -209,8 +210,8 @@ static int from_file(struct blob_creds_read *r)
 	int err;
 
 	if (fd < 0)
-		return blob_creds_fail(
-			r, -errno, "%s: %s", r->file, strerror(errno));
+		return blob_creds_fail(r, -errno, "%s: %s: check the name",
+			r->file, strerror(errno));
 	err = check_file(r, fd);
 	if (err == 0)
 		err = read_file(r, fd, &text);

@@ -58,6 +58,7 @@ struct worker {
 	struct fs_control *control;
 	pid_t keeper_pid;
 	bool fresh, started;
+	bool unclean; /* after a power cut */
 	char device[32];
 	/* First contact.  Written by the executor until it writes contact_fd,
 	 * then by the main thread. */
@@ -346,6 +347,7 @@ static int open_cache(struct worker *w, char *why, size_t why_bytes)
 	if (err < 0)
 		return err;
 	w->fresh = opened.fresh;
+	w->unclean = opened.unclean;
 	if (opened.unclean)
 		log_warn("the host went down while %s was mounted: what was "
 			 "not synced is looked at again",
@@ -419,6 +421,10 @@ static int open_stack(struct worker *w, char *why, size_t why_bytes)
 		w->m.notify = fs_notify_new(&w->m);
 		err = make_contact(w, why, why_bytes);
 	}
+	/* What a worker that died left written-to; after a power cut its bytes
+	 * prove nothing. */
+	if (err == 0 && !w->unclean)
+		fs_handles_recover(w->m.handles);
 	if (err < 0 && why[0] == '\0')
 		snprintf(why, why_bytes, "mount: %s; see the log",
 			strerrordesc_np(-err));

@@ -194,7 +194,7 @@ int fs_written_enter(struct fs_handles *h, struct fs_file *f)
 {
 	struct cache_stamp now;
 	struct cache_txn *txn;
-	bool same, young;
+	bool same, young, synced;
 	int err;
 
 	err = fs_fd_stamp(f->fd, &now);
@@ -221,10 +221,14 @@ int fs_written_enter(struct fs_handles *h, struct fs_file *f)
 	young = is_young(h, &now);
 	base_lock(&h->mutex);
 	f->entered = now;
+	synced = f->is_synced && fs_stamp_eq(&now, &f->synced);
 	/* W1, unless an fsync has just cleaned its pages. */
-	f->suspect |= young ||
-		(f->rdwr && !(f->is_synced && fs_stamp_eq(&now, &f->synced)));
+	f->suspect |= young || (f->rdwr && !synced);
 	base_unlock(&h->mutex);
+	/* It was fsynced before it entered: what comes after must not pass
+	 * it. */
+	if (synced)
+		tier_mark_sync(h->m->tier);
 	tier_kick(h->m->tier);
 	return 0;
 }

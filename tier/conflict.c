@@ -275,6 +275,7 @@ void tier_conflict(
 	struct tier *t = w->tier;
 	struct lost lost = { .w = w };
 	struct blob_mark mark;
+	uint64_t last_seq = 0;
 	int err = cache_write(t->cache, &lost.txn);
 
 	if (err < 0) {
@@ -287,6 +288,8 @@ void tier_conflict(
 	err = find_parent(&lost);
 	if (err == 0)
 		err = decide(&lost, superseded);
+	if (err == 0)
+		err = cache_owed_max_seq(lost.txn, &last_seq);
 	if (err == 0) {
 		err = cache_commit(lost.txn);
 	} else {
@@ -297,6 +300,7 @@ void tier_conflict(
 		tier_work_retry(w, strerror(-err));
 		return;
 	}
+	tier_flushes_follow(w->line, w->seq, last_seq);
 	if (lost.shown && lost.has_parent)
 		t->cfg.entry_changed(t->cfg.arg, lost.parent, lost.name);
 	tier_work_done(w);

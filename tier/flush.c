@@ -50,6 +50,21 @@ void tier_flushes_end(struct tier_line *line)
 	}
 }
 
+void tier_flushes_follow(
+	struct tier_line *line, uint64_t seq, uint64_t last_seq)
+{
+	struct flush *flush;
+
+	base_lock(&line->mutex);
+	LIST_FOREACH(flush, &line->flushes, link)
+	{
+		if (flush->begun && seq <= flush->upto_seq &&
+			flush->upto_seq < last_seq)
+			flush->upto_seq = last_seq;
+	}
+	base_unlock(&line->mutex);
+}
+
 bool tier_flush_cancel(struct tier *tier, struct tier_call *call)
 {
 	struct tier_line *line = tier->line;

@@ -119,6 +119,9 @@ struct work *tier_line_work(struct tier_line *line, uint64_t seq);
 
 /* flush.c */
 void tier_flushes_end(struct tier_line *line);
+/* Who waits for this row waits for what came of it, too. */
+void tier_flushes_follow(
+	struct tier_line *line, uint64_t seq, uint64_t last_seq);
 bool tier_is_flushing(struct tier_line *line);
 
 /* rename.c: true: there may be more to do at once */

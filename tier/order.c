@@ -332,10 +332,6 @@ int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
 		err = fall_out(tier, txn, old_path, false);
 		if (err < 0)
 			return err;
-		/* A file still open for writing enters at its close. */
-		if (inode->kind == CACHE_FILE && inode->written && err == 0 &&
-			displaced == 0)
-			return 0;
 	} else {
 		class = TIER_CLASS_RENAME;
 	}

@@ -64,8 +64,6 @@ static int expand_one(struct expand *x, size_t i)
 		row.gen = inode.gen;
 		row.content = inode.content;
 		tier_attrs_of(&inode, &row.attrs);
-		if (inode.kind == CACHE_FILE && inode.written)
-			goto out; /* enters at its close */
 	}
 	err = cache_owed_any_row(x->txn, row.name, &owed);
 	if (err == 0 && !owed)

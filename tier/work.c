@@ -376,6 +376,7 @@ enum plan {
 	PLAN_DONE,	/* nothing to tell */
 	PLAN_DROP,	/* the row is gone */
 	PLAN_SETTLE,	/* an earlier request is not settled (R0) */
+	PLAN_TURN,	/* an older row's request is under way there */
 	PLAN_WAIT,	/* somebody writes the file */
 	PLAN_OVERTAKEN, /* its state is gone, a newer one has its own row */
 	PLAN_RESCUE,	/* R1 */
@@ -396,8 +397,10 @@ static enum plan plan_file(
 	/* Changed in place by a writer that never closed it. */
 	if (current && local && !cache_id_eq(&inode->content, &w->row.content))
 		return PLAN_OVERTAKEN;
+	/* Somebody writes: what the store has of it can be copied all the same.
+	 */
 	if (current && inode->written && local)
-		return PLAN_WAIT;
+		return find_source(w, txn) ? PLAN_COPY : PLAN_WAIT;
 	if (local && w->row.size_bytes <= TIER_COPY_MIN_BYTES)
 		return PLAN_UPLOAD;
 	if (!find_source(w, txn))
@@ -429,6 +432,19 @@ static enum plan plan_content(struct work *w, struct cache_txn *txn)
 	return PLAN_REQUEST;
 }
 
+/* Is the request under way that of an older row of this name?  One at a time:
+ * that row settles it. */
+static bool is_anothers(struct work *w, struct cache_txn *txn)
+{
+	struct cache_owed row;
+
+	if (w->sent.owed_seq == w->seq ||
+		cache_owed_get(txn, w->sent.owed_seq, &row) < 0)
+		return false;
+	cache_owed_fini(&row);
+	return true;
+}
+
 static enum plan plan(struct work *w, struct cache_txn *txn)
 {
 	bool same;
@@ -436,8 +452,10 @@ static enum plan plan(struct work *w, struct cache_txn *txn)
 	if (cache_owed_get(txn, w->seq, &w->row) < 0)
 		return PLAN_DROP;
 	w->has_base = cache_remote_get(txn, w->row.name, &w->base) == 0;
-	if (cache_sent_unsettled(txn, w->row.name, &w->sent) == 0 ||
-		w->row.state == CACHE_OWED_SENT)
+	if (cache_sent_unsettled(txn, w->row.name, &w->sent) == 0 &&
+		is_anothers(w, txn))
+		return PLAN_TURN;
+	if (w->sent.number != 0 || w->row.state == CACHE_OWED_SENT)
 		return PLAN_SETTLE;
 	if (needs_rescue(w, txn))
 		return PLAN_RESCUE;
@@ -533,6 +551,9 @@ void tier_work_load(struct work *w)
 		break;
 	case PLAN_SETTLE:
 		tier_settle(w);
+		break;
+	case PLAN_TURN:
+		tier_work_again(w, TIER_STAMP_NS);
 		break;
 	case PLAN_WAIT:
 		wait_for_writer(w);

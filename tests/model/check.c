@@ -41,24 +41,31 @@ static enum cache_kind kind_of(struct model *m, const struct mblob *b)
 	entry.props.meta = b->meta;
 	entry.props.meta_nr = b->meta_nr;
 	blob_meta_decode(&entry, &posix, &mark);
-	return posix.kind == BLOB_KIND_DIR	 ? CACHE_DIR
+	return posix.kind == BLOB_KIND_DIR	  ? CACHE_DIR
 		: posix.kind == BLOB_KIND_SYMLINK ? CACHE_SYMLINK
 						  : CACHE_FILE;
 }
 
-/* C2: the newest change that said so. */
-static struct change *change_of(struct model *m, const struct mblob *b)
+/* C2: the newest change that said so; and the one of the lowest epoch that it
+ * may have been, for the order. */
+static struct change *change_of(
+	struct model *m, const struct mblob *b, struct change **ret_first)
 {
 	enum cache_kind kind = b->there ? kind_of(m, b) : CACHE_GONE;
+	struct change *newest = NULL;
 
 	for (size_t i = m->changes_nr; i-- > 0;) {
 		struct change *c = &m->changes[i];
 
 		if (strcmp(c->name, b->name) == 0 && c->kind == kind &&
-			(kind == CACHE_GONE || c->version == b->version))
-			return c;
+			(kind == CACHE_GONE || c->version == b->version)) {
+			if (newest == NULL)
+				newest = *ret_first = c;
+			if (c->nr > b->shown && c->epoch < (*ret_first)->epoch)
+				*ret_first = c;
+		}
 	}
-	return NULL;
+	return newest;
 }
 
 static bool is_done(struct model *m, const struct change *c)
@@ -129,11 +136,12 @@ static void check_seen(struct model *m, struct mblob *b, int was_version)
 void check_applied(struct model *m, struct mblob *b, bool was_there,
 	int was_version, bool foreign, const char *op)
 {
-	struct change *c;
+	struct change *c, *first = NULL;
 
 	if (foreign) {
 		model_say(m, "    foreign %s %s v%d -> v%d", op, b->name,
-			was_there ? was_version : -1, b->there ? b->version : -1);
+			was_there ? was_version : -1,
+			b->there ? b->version : -1);
 		return;
 	}
 	if (b->there && was_there && was_version == b->version &&
@@ -151,7 +159,7 @@ void check_applied(struct model *m, struct mblob *b, bool was_there,
 	} else if (b->version != was_version) {
 		b->foreign = -1;
 	}
-	c = change_of(m, b);
+	c = change_of(m, b, &first);
 	if (c == NULL) {
 		/* A conflict copy; or a file that went along with a rename
 		 * while it was only in the store. */
@@ -165,7 +173,7 @@ void check_applied(struct model *m, struct mblob *b, bool was_there,
 	if (b->shown < c->nr)
 		b->shown = c->nr;
 	if (!b->touched)
-		check_order(m, c);
+		check_order(m, first);
 }
 
 /* ---- the end ---- */
@@ -177,8 +185,8 @@ struct walk {
 	bool *seen; /* of blobs */
 };
 
-static int inode_bytes(struct walk *w, const struct cache_inode *inode,
-	const char *path)
+static int inode_bytes(
+	struct walk *w, const struct cache_inode *inode, const char *path)
 {
 	struct cache_remote remote;
 	struct model *m = w->m;

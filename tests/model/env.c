@@ -166,8 +166,8 @@ static struct event *events;
 static size_t events_nr, events_cap;
 static uint64_t events_given;
 
-void model_at(struct model *m, int64_t at_ns, void (*fn)(struct model *, void *),
-	void *arg)
+void model_at(struct model *m, int64_t at_ns,
+	void (*fn)(struct model *, void *), void *arg)
 {
 	(void)m;
 	if (events_nr == events_cap) {

@@ -144,8 +144,8 @@ static void drop_left(struct model *m)
 				.ino = ino,
 				.serial = inode.serial,
 				.dirty = true };
-			m->handles[h].fd = cache_data_open(m->cache, ino,
-				inode.serial, O_RDWR);
+			m->handles[h].fd = cache_data_open(
+				m->cache, ino, inode.serial, O_RDWR);
 			break;
 		}
 	}
@@ -476,8 +476,8 @@ static int look_up(struct model *m, const char *path)
 static void note_ino(struct model *m, uint64_t ino, int version)
 {
 	if (ino >= m->inos_cap) {
-		m->ino_version = base_realloc(m->ino_version,
-			(ino + 64) * sizeof(*m->ino_version));
+		m->ino_version = base_realloc(
+			m->ino_version, (ino + 64) * sizeof(*m->ino_version));
 		while (m->inos_cap < ino + 64)
 			m->ino_version[m->inos_cap++] = -1;
 	}
@@ -495,7 +495,8 @@ static uint64_t etag_number(const char *etag)
 }
 
 /* What the index says that the store shows under a name. */
-static int seen_version(struct model *m, struct cache_txn *txn, const char *name)
+static int seen_version(
+	struct model *m, struct cache_txn *txn, const char *name)
 {
 	struct cache_remote remote;
 	int version = -1;
@@ -532,13 +533,13 @@ static void note_epoch(struct cache_txn *txn, struct change *c)
 
 	if (cache_owed_newest_unsent(txn, c->name, &row) < 0)
 		return;
-	if (row.kind == c->kind)
+	if (row.kind == c->kind && (row.kind == CACHE_GONE || row.ino == c->ino))
 		c->epoch = row.epoch;
 	cache_owed_fini(&row);
 }
 
-static void commit(struct model *m, struct cache_txn *txn, int err,
-	const char *what)
+static void commit(
+	struct model *m, struct cache_txn *txn, int err, const char *what)
 {
 	if (err < 0) {
 		cache_abort(txn);
@@ -574,8 +575,7 @@ static void touch(struct model *m, int fd)
 
 static size_t new_text(struct model *m, struct rnd *r, char *buf, size_t size)
 {
-	int n = snprintf(buf, size, "L%06llu.",
-		(unsigned long long)++m->texts);
+	int n = snprintf(buf, size, "L%06llu.", (unsigned long long)++m->texts);
 
 	for (uint64_t more = rnd_below(r, 40); more > 0; more--)
 		buf[n++] = (char)('a' + (more % 26));
@@ -590,7 +590,8 @@ static int take_version(struct model *m, struct handle *h)
 	ssize_t n = pread(h->fd, head, sizeof(head), 0);
 
 	assert(n >= 0 && fstat(h->fd, &st) == 0);
-	h->version = version_add(m, head, (size_t)n, (uint64_t)st.st_size, false);
+	h->version =
+		version_add(m, head, (size_t)n, (uint64_t)st.st_size, false);
 	return h->version;
 }
 
@@ -663,11 +664,11 @@ static void flush_handle(struct model *m, struct handle *h)
 		err = cache_space_account(txn, h->ino);
 	if (err == 0 && inode.nlink > 0 &&
 		cache_path_of(txn, h->ino, &path) == 0) {
-		c = note_change(m, txn, path.data, CACHE_FILE, h->ino,
-			h->version);
+		c = note_change(
+			m, txn, path.data, CACHE_FILE, h->ino, h->version);
 		c->open = true;
-		err = tier_enter(m->tier, txn, path.data, &inode, TIER_CONTENT,
-			0);
+		err = tier_enter(
+			m->tier, txn, path.data, &inode, TIER_CONTENT, 0);
 		if (err == 0)
 			note_epoch(txn, c);
 	}
@@ -762,8 +763,11 @@ bool call_create(struct model *m, const char *path, struct rnd *r, bool hold)
 	err = cache_inode_add(txn, &inode);
 	if (err == 0)
 		err = cache_dentry_add(txn, parent.ino, name, inode.ino);
-	*h = (struct handle){ .used = true, .ino = inode.ino, .serial = 1,
-		.written = true, .dirty = true };
+	*h = (struct handle){ .used = true,
+		.ino = inode.ino,
+		.serial = 1,
+		.written = true,
+		.dirty = true };
 	h->fd = cache_data_open(m->cache, inode.ino, 1, O_RDWR | O_CREAT);
 	assert(h->fd >= 0);
 	touch(m, h->fd);
@@ -783,8 +787,8 @@ bool call_create(struct model *m, const char *path, struct rnd *r, bool hold)
 	return true;
 }
 
-static int fetch_whole(struct model *m, const char *path,
-	struct cache_inode *inode)
+static int fetch_whole(
+	struct model *m, const char *path, struct cache_inode *inode)
 {
 	for (int tries = 0; tries < 4; tries++) {
 		int err = resolve(m, path, inode);
@@ -855,8 +859,11 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 	}
 	if (err == 0)
 		err = cache_inode_put(txn, &inode);
-	*h = (struct handle){ .used = true, .ino = inode.ino,
-		.serial = inode.serial, .written = true, .dirty = truncate };
+	*h = (struct handle){ .used = true,
+		.ino = inode.ino,
+		.serial = inode.serial,
+		.written = true,
+		.dirty = truncate };
 	h->fd = cache_data_open(m->cache, inode.ino, inode.serial,
 		alone ? O_RDWR | O_CREAT : O_RDWR);
 	model_say(m, "    open %s ino %llu%s%s%s", path,
@@ -864,8 +871,8 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 		alone ? " alone" : "", keep ? " keep" : "");
 	if (h->fd < 0) {
 		cache_abort(txn);
-		model_fail(m, "open %s: no data file: %s", path,
-			strerror(-h->fd));
+		model_fail(
+			m, "open %s: no data file: %s", path, strerror(-h->fd));
 		return true;
 	}
 	commit(m, txn, err, "open");
@@ -982,8 +989,8 @@ static bool remove_name(struct model *m, const char *path, bool dir)
 	if (err == 0)
 		err = cache_held_add(txn, inode.ino);
 	if (err == 0)
-		err = tier_enter(m->tier, txn, path, NULL, TIER_DELETE,
-			inode.ino);
+		err = tier_enter(
+			m->tier, txn, path, NULL, TIER_DELETE, inode.ino);
 	note_epoch(txn, &m->changes[m->changes_nr - 1]);
 	if (err == 0)
 		err = lose_name(m, txn, inode.ino);
@@ -995,7 +1002,8 @@ static bool remove_name(struct model *m, const char *path, bool dir)
 
 bool call_unlink(struct model *m, const char *path)
 {
-	return look_up(m, path) == 0 && !m->failed && remove_name(m, path, false);
+	return look_up(m, path) == 0 && !m->failed &&
+		remove_name(m, path, false);
 }
 
 bool call_rmdir(struct model *m, const char *path)
@@ -1004,14 +1012,15 @@ bool call_rmdir(struct model *m, const char *path)
 	struct cache_txn *txn;
 	int64_t fresh;
 
-	if (look_up(m, path) < 0 || m->failed ||
-		resolve(m, path, &inode) < 0 || inode.kind != CACHE_DIR)
+	if (look_up(m, path) < 0 || m->failed || resolve(m, path, &inode) < 0 ||
+		inode.kind != CACHE_DIR)
 		return false;
 	assert(cache_read(m->cache, &txn) == 0);
 	fresh = tier_fresh_dir_ns(m->tier, txn, inode.ino);
 	cache_abort(txn);
 	if (fresh <= 0 &&
-		(local_await(m, 20 * S, start_dir, &inode.ino) < 0 || m->failed))
+		(local_await(m, 20 * S, start_dir, &inode.ino) < 0 ||
+			m->failed))
 		return false;
 	return remove_name(m, path, true);
 }
@@ -1093,17 +1102,24 @@ static int note_tree(void *arg, const struct cache_dentry *dentry,
 	struct tree *t = arg;
 	size_t len = t->at.len;
 	char path[512];
+	size_t changes_nr = t->m->changes_nr;
+	char to[512];
 	int err = 0;
 
 	base_str_printf(&t->at, "/%s", dentry->name);
-	if (!(inode->kind == CACHE_FILE && inode->written)) {
-		snprintf(path, sizeof(path), "%s%s", t->new_dir, t->at.data);
-		note_change(t->m, t->txn, path, inode->kind, inode->ino,
-			inode->kind == CACHE_DIR
-				? version_add(t->m, "", 0, 0, false)
-				: ino_version(t->m, inode->ino));
-	}
 	snprintf(path, sizeof(path), "%s%s", t->old_dir, t->at.data);
+	snprintf(to, sizeof(to), "%s%s", t->new_dir, t->at.data);
+	/* Older states that are still owed have other names now. */
+	for (size_t i = 0; i < changes_nr; i++) {
+		struct change c = t->m->changes[i];
+
+		if (strcmp(c.name, path) == 0)
+			note_change(t->m, t->txn, to, c.kind, c.ino, c.version);
+	}
+	note_change(t->m, t->txn, to, inode->kind, inode->ino,
+		inode->kind == CACHE_DIR ? version_add(t->m, "", 0, 0, false)
+					 : ino_version(t->m, inode->ino))
+		->open = inode->kind == CACHE_FILE && inode->written;
 	note_change(t->m, t->txn, path, CACHE_GONE, inode->ino, -1);
 	if (inode->kind == CACHE_DIR)
 		err = cache_dentry_each(t->txn, inode->ino, 0, note_tree, t);
@@ -1116,11 +1132,13 @@ static int note_tree(void *arg, const struct cache_dentry *dentry,
 static void note_rename(struct model *m, struct cache_txn *txn,
 	const char *from, const char *to, const struct cache_inode *inode)
 {
-	struct tree t = { .m = m, .txn = txn, .old_dir = from, .new_dir = to,
+	struct tree t = { .m = m,
+		.txn = txn,
+		.old_dir = from,
+		.new_dir = to,
 		.at = BASE_STR_INIT };
-	int version = inode->kind == CACHE_DIR
-		? version_add(m, "", 0, 0, false)
-		: ino_version(m, inode->ino);
+	int version = inode->kind == CACHE_DIR ? version_add(m, "", 0, 0, false)
+					       : ino_version(m, inode->ino);
 
 	note_change(m, txn, to, inode->kind, inode->ino, version)->open =
 		inode->kind == CACHE_FILE && inode->written;
@@ -1159,8 +1177,8 @@ static int refresh_for_rename(struct model *m, const char *from, const char *to)
 }
 
 /* A file that is being written goes along as it is now. */
-static int catch_up(struct model *m, struct cache_txn *txn,
-	struct cache_inode *inode)
+static int catch_up(
+	struct model *m, struct cache_txn *txn, struct cache_inode *inode)
 {
 	struct handle *h = handle_of(m, inode->ino);
 	uint64_t allocated;
@@ -1169,8 +1187,8 @@ static int catch_up(struct model *m, struct cache_txn *txn,
 	if (inode->kind != CACHE_FILE || !inode->written || h == NULL ||
 		!h->dirty || h->version < 0)
 		return 0;
-	err = cache_data_stat(m->cache, inode->ino, inode->serial,
-		&inode->stamp, &allocated);
+	err = cache_data_stat(
+		m->cache, inode->ino, inode->serial, &inode->stamp, &allocated);
 	inode->gen++;
 	inode->size_bytes = inode->stamp.size_bytes;
 	inode->mtime_ns = inode->stamp.mtime_ns;
@@ -1207,9 +1225,10 @@ bool call_rename(struct model *m, const char *from, const char *to)
 	if (replaces && old.kind == CACHE_DIR)
 		err = cache_dir_is_empty(txn, old.ino, &empty);
 	if (err < 0 || below || !empty || to_parent.kind != CACHE_DIR ||
-		(replaces && (inode.ino == old.ino ||
-				     (inode.kind == CACHE_DIR) !=
-					     (old.kind == CACHE_DIR)))) {
+		(replaces &&
+			(inode.ino == old.ino ||
+				(inode.kind == CACHE_DIR) !=
+					(old.kind == CACHE_DIR)))) {
 		cache_abort(txn);
 		return false;
 	}
@@ -1219,8 +1238,8 @@ bool call_rename(struct model *m, const char *from, const char *to)
 	if (err == 0)
 		err = cache_dentry_del(txn, from_parent.ino, from_name);
 	if (err == 0)
-		err = replaces ? cache_dentry_set(txn, to_parent.ino, to_name,
-					 inode.ino)
+		err = replaces ? cache_dentry_set(
+					 txn, to_parent.ino, to_name, inode.ino)
 			       : cache_dentry_add(txn, to_parent.ino, to_name,
 					 inode.ino);
 	if (err == 0 && inode.kind == CACHE_DIR) {
@@ -1235,11 +1254,11 @@ bool call_rename(struct model *m, const char *from, const char *to)
 			err = cache_held_add(txn, old.ino);
 	}
 	if (err == 0 && inode.kind == CACHE_DIR)
-		err = tier_enter_rename_dir(m->tier, txn, from, to, &inode,
-			replaces ? old.ino : 0);
+		err = tier_enter_rename_dir(
+			m->tier, txn, from, to, &inode, replaces ? old.ino : 0);
 	else if (err == 0)
-		err = tier_enter_rename(m->tier, txn, from, to, &inode,
-			replaces ? old.ino : 0);
+		err = tier_enter_rename(
+			m->tier, txn, from, to, &inode, replaces ? old.ino : 0);
 	for (size_t i = first; i < m->changes_nr; i++) {
 		if (inode.kind == CACHE_DIR)
 			m->changes[i].epoch = 0; /* see check.c */
@@ -1264,7 +1283,8 @@ bool call_exchange(struct model *m, const char *from, const char *to)
 	struct cache_txn *txn;
 	int err;
 
-	if (look_up(m, from) < 0 || m->failed || look_up(m, to) < 0 || m->failed)
+	if (look_up(m, from) < 0 || m->failed || look_up(m, to) < 0 ||
+		m->failed)
 		return false;
 	assert(cache_write(m->cache, &txn) == 0);
 	err = cache_resolve(txn, from_dir, &from_parent);

@@ -193,8 +193,8 @@ static int in_child(const struct options *o, uint64_t from, uint64_t to,
 }
 
 /* Leaves out steps, one after the other, as long as it still fails. */
-static void shrink(const struct options *o, uint64_t seed, struct step *steps,
-	size_t nr)
+static void shrink(
+	const struct options *o, uint64_t seed, struct step *steps, size_t nr)
 {
 	bool again = true;
 	size_t chunk = nr / 4 > 0 ? nr / 4 : 1;
@@ -216,8 +216,9 @@ static void shrink(const struct options *o, uint64_t seed, struct step *steps,
 				steps[k].dropped = any = true;
 				left--;
 			}
-			if (any && in_child(o, seed, seed + 1, steps, nr,
-					   false) != 0)
+			if (any &&
+				in_child(o, seed, seed + 1, steps, nr, false) !=
+					0)
 				again = true;
 			else
 				memcpy(steps, save, nr * sizeof(*save));
@@ -294,9 +295,10 @@ static void parse(int argc, char **argv, struct options *o)
 		} else if (strcmp(argv[i], "--no-shrink") == 0) {
 			o->shrink = false;
 		} else {
-			fprintf(stderr, "usage: model [--seed N | --histories N"
-					" [--from N]] [--profile BITS] "
-					"[--verbose] [--no-shrink]\n");
+			fprintf(stderr,
+				"usage: model [--seed N | --histories N"
+				" [--from N]] [--profile BITS] "
+				"[--verbose] [--no-shrink]\n");
 			exit(2);
 		}
 	}
@@ -304,8 +306,10 @@ static void parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .histories = 2000, .from = 1,
-		.profile = PROFILE_ALL + 1, .shrink = true };
+	struct options o = { .histories = 2000,
+		.from = 1,
+		.profile = PROFILE_ALL + 1,
+		.shrink = true };
 	const char *tmp = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 	struct timespec a, b;
 	bool ok;

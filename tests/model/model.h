@@ -82,10 +82,10 @@ struct mblob {
 	struct mblock *staged;
 	size_t staged_nr;
 	/* checks */
-	bool touched;	   /* by the second writer, ever */
-	int foreign;	   /* version it put last, -1: none standing */
-	uint64_t tag;	   /* its metadata key `color`, 0: none */
-	uint64_t shown;	   /* newest change of ours shown, see struct change */
+	bool touched;	/* by the second writer, ever */
+	int foreign;	/* version it put last, -1: none standing */
+	uint64_t tag;	/* its metadata key `color`, 0: none */
+	uint64_t shown; /* newest change of ours shown, see struct change */
 };
 
 /* ---- what the local programs said, for the order ---- */
@@ -97,8 +97,8 @@ struct change {
 	enum cache_kind kind;
 	int version; /* -1: none */
 	uint64_t ino;
-	bool open;	/* its writer has not closed it */
-	int seen;	/* version that the index said the store shows: -1 */
+	bool open; /* its writer has not closed it */
+	int seen;  /* version that the index said the store shows: -1 */
 	bool was_gone;
 };
 
@@ -136,7 +136,7 @@ struct model {
 	struct menv *env;
 	int64_t now_ns;
 	char dirs[2][64];
-	unsigned dir; /* which of them is in use */
+	unsigned dir;  /* which of them is in use */
 	uint64_t life; /* of the process: requests of earlier ones are dead */
 	/* the program under test */
 	struct cache *cache;
@@ -184,8 +184,8 @@ bool menv_step(struct menv *env, int64_t until_ns);
 void menv_run_posted(struct menv *env);
 void menv_run(struct menv *env, int64_t for_ns);
 /* An event of the world (the store's), not of a life. */
-void model_at(struct model *m, int64_t at_ns, void (*fn)(struct model *, void *),
-	void *arg);
+void model_at(struct model *m, int64_t at_ns,
+	void (*fn)(struct model *, void *), void *arg);
 void model_events_free(struct model *m);
 bool model_step(struct model *m, int64_t until_ns);
 void model_run(struct model *m, int64_t for_ns);
@@ -202,23 +202,24 @@ struct blob_store *mstore_open(struct model *m);
 void mstore_orphan(struct blob_store *store);
 struct mblob *mstore_blob(struct model *m, const char *name);
 bool mstore_has_below(struct model *m, const char *dir);
-struct blob_kv *mkv_find(
-	struct blob_kv *kv, size_t nr, const char *key);
+struct blob_kv *mkv_find(struct blob_kv *kv, size_t nr, const char *key);
 /* The second writer. */
-void foreign_put(struct model *m, const char *name, int version, bool keep_meta);
+void foreign_put(
+	struct model *m, const char *name, int version, bool keep_meta);
 void foreign_delete(struct model *m, const char *name);
 void foreign_meta(struct model *m, const char *name, unsigned how);
 void foreign_copy(struct model *m, const char *from, const char *to);
 void foreign_mkdir(struct model *m, const char *name);
 
 /* local.c */
-void local_open(struct model *m);   /* a mount */
-void local_close(struct model *m);  /* a clean end */
-void local_crash(struct model *m);  /* a kill -9, and a new mount */
+void local_open(struct model *m);  /* a mount */
+void local_close(struct model *m); /* a clean end */
+void local_crash(struct model *m); /* a kill -9, and a new mount */
 void local_template(struct model *m);
 bool local_claim(void *arg, uint64_t ino);
 int local_await(struct model *m, int64_t max_ns,
-	void (*start)(struct model *, struct tier_call *, void *arg), void *arg);
+	void (*start)(struct model *, struct tier_call *, void *arg),
+	void *arg);
 /* Calls; false: it did nothing. */
 bool call_create(struct model *m, const char *path, struct rnd *r, bool hold);
 bool call_write(struct model *m, const char *path, struct rnd *r, bool hold);

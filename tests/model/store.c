@@ -29,8 +29,8 @@ struct mstore {
 /* A request on its way, with copies of all that it needs. */
 struct flight {
 	struct flight *next, **prev;
-	struct mstore *store;	/* NULL: nobody waits any more */
-	struct blob_req *req;	/* NULL: the same */
+	struct mstore *store; /* NULL: nobody waits any more */
+	struct blob_req *req; /* NULL: the same */
 	struct model *m;
 	uint64_t life;
 	enum blob_op op;
@@ -122,8 +122,8 @@ struct mblob *mstore_blob(struct model *m, const char *name)
 		return b;
 	while (at < m->blobs_nr && strcmp(m->blobs[at].name, name) < 0)
 		at++;
-	m->blobs = base_realloc(
-		m->blobs, (m->blobs_nr + 1) * sizeof(*m->blobs));
+	m->blobs =
+		base_realloc(m->blobs, (m->blobs_nr + 1) * sizeof(*m->blobs));
 	memmove(&m->blobs[at + 1], &m->blobs[at],
 		(m->blobs_nr - at) * sizeof(*m->blobs));
 	m->blobs_nr++;
@@ -261,8 +261,8 @@ static enum blob_result refuse(struct flight *f, struct mblob *b)
 	return BLOB_CONDITION;
 }
 
-static void put_bytes(struct flight *f, struct mblob *b, const char *bytes,
-	uint64_t len)
+static void put_bytes(
+	struct flight *f, struct mblob *b, const char *bytes, uint64_t len)
 {
 	struct model *m = f->m;
 	uint8_t md5[16];
@@ -505,8 +505,8 @@ static void add_entry(struct blob_req *req, const char *name, size_t len,
 {
 	struct blob_entry *e;
 
-	req->page.entries = base_realloc(req->page.entries,
-		(req->page.entries_nr + 1) * sizeof(*e));
+	req->page.entries = base_realloc(
+		req->page.entries, (req->page.entries_nr + 1) * sizeof(*e));
 	e = &req->page.entries[req->page.entries_nr++];
 	memset(e, 0, sizeof(*e));
 	e->name = base_malloc(len + 1);
@@ -731,7 +731,9 @@ static void flight_answer(struct model *m, void *arg)
 			else if (f->op == BLOB_GET_BLOCKS)
 				fill_blocks(f);
 			else if (f->op == BLOB_LIST)
-				do_list(f, f->req->in.list.max == 1 ? 1
+				do_list(f,
+					f->req->in.list.max == 1
+						? 1
 						: 1 + rnd_below(&m->rnd, 6));
 		}
 		if (f->result == BLOB_AMBIGUOUS || f->no_apply)
@@ -745,7 +747,8 @@ static void flight_answer(struct model *m, void *arg)
 
 static int64_t some_ms(struct model *m)
 {
-	return (int64_t)(1 + rnd_below(&m->rnd, rnd_pct(&m->rnd, 10) ? 800 : 40)) *
+	return (int64_t)(1 +
+		       rnd_below(&m->rnd, rnd_pct(&m->rnd, 10) ? 800 : 40)) *
 		MS;
 }
 
@@ -793,8 +796,8 @@ static void mutation_with_fault(struct flight *f, int64_t t)
 		model_at(m, t + some_ms(m), set_ambiguous, f);
 		return;
 	default: /* answered as lost, applied later */
-		late = (int64_t)rnd_below(&m->rnd,
-			rnd_pct(&m->rnd, 60) ? 3 * S : LATE_NS);
+		late = (int64_t)rnd_below(
+			&m->rnd, rnd_pct(&m->rnd, 60) ? 3 * S : LATE_NS);
 		model_at(m, t, set_ambiguous, f);
 		model_at(m, t + late, flight_apply, f);
 		return;

@@ -71,7 +71,7 @@ echo "list requests: $(blobd_count list)"
 t_umount
 
 t_claim "with their time run out: list pages, not one request a file"
-t_mount "$BLOBD_URL/small" freshness=5
+t_mount "$BLOBD_URL/small" freshness=3
 probe=$(find "$MNT/wide" -type f | head -n 1)
 # asked NR: its directories were listed again, NR of them.
 asked() {
@@ -85,7 +85,7 @@ blobd_counts_reset >/dev/null
 begin=$(date +%s)
 find "$MNT/tree" "$MNT/wide" -type f -newermt @0 >"$T/names"
 xargs -n 500 cat <"$T/names" >/dev/null
-rounds=$((1 + ($(date +%s) - begin) / 5))
+rounds=$((1 + ($(date +%s) - begin) / 3))
 t_eq "files" "$(wc -l <"$T/names")" "$total"
 t_eq "data requests" "$(data_requests)" 0
 lists=$(blobd_count list)
@@ -102,7 +102,7 @@ t_wait_for 30 asked 4
 blobd_counts_reset >/dev/null
 begin=$(date +%s)
 head -n 1000 "$T/names" | xargs stat -c %s >/dev/null
-rounds=$((1 + ($(date +%s) - begin) / 5))
+rounds=$((1 + ($(date +%s) - begin) / 3))
 t_eq "data requests" "$(data_requests)" 0
 lists=$(blobd_count list)
 echo "1000 files stat'ed with $lists list requests"
