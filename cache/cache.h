@@ -371,6 +371,9 @@ int cache_owed_newest_unsent(
 /* The oldest unsent row of a name above `after_seq`. */
 int cache_owed_next_unsent(struct cache_txn *txn, const char *name,
 	uint64_t after_seq, struct cache_owed *ret);
+/* Does no other row of its name, but those set aside, come before this one? */
+int cache_owed_is_first(struct cache_txn *txn, const struct cache_owed *row,
+	bool *ret);
 /* Removes a row whose state will not be sent; the next one of its name answers
  * for it: for the bytes, if that is attrs_only, and for `displaced`. */
 int cache_owed_fall_out(struct cache_txn *txn, uint64_t seq);
@@ -399,7 +402,7 @@ int cache_owed_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
  * others said (attrs_only, displaced).  Directory renames get epoch b. */
 int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
 /* Renames the unsent rows below a directory (not its own) that was never sent
- * there. */
+ * there.  Deletions stay where they are. */
 int cache_owed_rename(
 	struct cache_txn *txn, const char *old_dir, const char *new_dir);
 /* Does an unsent row need this data file? */
@@ -408,7 +411,8 @@ int cache_owed_refers(
 /* The lowest epoch of such a row; -ENOENT. */
 int cache_owed_first_of(
 	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t *ret);
-/* Those rows' bytes are in the data file `kept` now. */
+/* The bytes of those rows that hold the inode's content of now are in the data
+ * file `kept` from now on; if there is none, that file goes. */
 int cache_owed_repoint(
 	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t kept);
 struct cache_owed_totals {

@@ -58,6 +58,25 @@ int cache_owed_any(struct cache_txn *txn, const char *name, bool *ret)
 	return err;
 }
 
+int cache_owed_is_first(
+	struct cache_txn *txn, const struct cache_owed *row, bool *ret)
+{
+	struct cache_query q;
+	bool before = false;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_name WHERE name = ? AND "
+		"state <> 2 AND (epoch, seq) < (?, ?) LIMIT 1");
+	cache_db_bind_name(&q, row->name);
+	cache_db_bind_u64(&q, row->epoch);
+	cache_db_bind_u64(&q, row->seq);
+	err = get_bool(&q, &before);
+	if (err == 0)
+		*ret = !before;
+	return err;
+}
+
 /* ---- the line ---- */
 
 int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret)
@@ -207,7 +226,7 @@ int cache_owed_rename(
 	cache_db_begin(&q, txn,
 		"UPDATE owed SET name = "
 		"CAST(?1 || substr(name, ?2) AS BLOB) "
-		"WHERE name >= ?3 AND name < ?4 AND state = 0");
+		"WHERE name >= ?3 AND name < ?4 AND state = 0 AND kind <> 0");
 	cache_db_bind_name(&q, new_dir);
 	cache_db_bind_u64(&q, range.dir_len);
 	cache_db_bind_blob(&q, range.from.data, range.from.len);

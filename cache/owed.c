@@ -404,18 +404,22 @@ int cache_owed_repoint(
 {
 	struct cache_query q;
 	uint64_t size = 0;
+	bool any = false;
 	int err;
 
 	cache_db_begin(&q, txn,
 		"UPDATE owed SET serial = ?3 WHERE ino = ?1 AND serial = ?2 "
-		"AND state = 0 AND attrs_only = 0 RETURNING size");
+		"AND state = 0 AND attrs_only = 0 AND content = "
+		"(SELECT content FROM inode WHERE ino = ?1) RETURNING size");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, serial);
 	cache_db_bind_u64(&q, kept);
-	while ((err = cache_db_step(&q)) > 0)
+	while ((err = cache_db_step(&q)) > 0) {
+		any = true;
 		size = cache_db_u64(&q);
+	}
 	err = cache_db_end(&q, err);
-	if (err != 0 || size == 0)
+	if (err != 0 || (any && size == 0))
 		return err;
 	/* A second file: its bytes are new in the account. */
 	txn->delta.local_bytes += (int64_t)size;

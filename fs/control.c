@@ -281,6 +281,7 @@ static struct slot *tidy(struct fs_control *c, bool all)
 	return found;
 }
 
+/* There is a slot: nobody listens otherwise. */
 static void take(struct fs_control *c, struct slot *slot)
 {
 	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);

@@ -17,7 +17,9 @@ static json_t *number(uint64_t value)
 
 static double seconds(int64_t ns)
 {
-	return ns > 0 ? (double)(ns / 1000000) / 1e3 : 0;
+	int64_t ms = ns / 1000000;
+
+	return ms > 0 ? (double)ms / 1e3 : 0;
 }
 
 static json_t *path_value(const char *path)

@@ -89,27 +89,48 @@ void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	getattr_run(&op->call, 0);
 }
 
-void fs_readlink(fuse_req_t req, fuse_ino_t ino)
+static void readlink_run(struct fs_call *call, int err)
 {
-	struct fs_mount *m = fs_mount_of(req);
+	struct attr_op *op = (struct attr_op *)call;
 	struct base_str target = BASE_STR_INIT;
 	struct cache_inode inode;
 	struct cache_txn *txn;
-	int err = cache_read(m->cache, &txn);
+	bool missing = false;
 
-	if (err == 0) {
-		err = cache_inode_get(txn, ino, &inode);
-		if (err == 0 && inode.kind != CACHE_SYMLINK)
-			err = -EINVAL;
-		if (err == 0)
-			err = cache_target_get(txn, ino, &target);
-		cache_abort(txn);
+	if (err == 0)
+		err = cache_read(call->m->cache, &txn);
+	if (err < 0) {
+		fs_call_err(call, err);
+		return;
 	}
-	if (err < 0)
-		fs_reply_err(req, err == -ENOENT ? -ESTALE : err);
-	else
-		fuse_reply_readlink(req, target.data ? target.data : "");
+	err = cache_inode_get(txn, op->ino, &inode);
+	if (err == 0 && inode.kind != CACHE_SYMLINK)
+		err = -EINVAL;
+	if (err == 0) {
+		err = cache_target_get(txn, op->ino, &target);
+		missing = err == -ENOENT;
+	}
+	cache_abort(txn);
+	if (missing && !op->asked) {
+		op->asked = true;
+		tier_fetch_target(call->m->tier, op->ino,
+			fs_call_arm(call, op->ino, readlink_run));
+		fs_call_go(call);
+	} else if (err < 0) {
+		fs_call_err(call, err == -ENOENT ? -ESTALE : err);
+	} else {
+		fuse_reply_readlink(call->req, target.data ? target.data : "");
+		fs_call_end(call);
+	}
 	base_str_fini(&target);
+}
+
+void fs_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct attr_op *op = fs_call_new(req, sizeof(*op));
+
+	op->ino = ino;
+	readlink_run(&op->call, 0);
 }
 
 void fs_statfs(fuse_req_t req, fuse_ino_t ino)

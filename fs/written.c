@@ -128,6 +128,21 @@ static void no_longer_written(struct fs_file *f)
 
 /* ---- entering ---- */
 
+bool fs_written_rests(struct fs_handles *h, struct fs_file *f,
+	const struct cache_inode *inode)
+{
+	struct cache_stamp now;
+	bool mapped;
+
+	if (f->fd < 0 || fs_fd_stamp(f->fd, &now) < 0 ||
+		!fs_stamp_eq(&now, &inode->stamp))
+		return false;
+	base_lock(&h->mutex);
+	mapped = f->rdwr || f->suspect; /* W1 */
+	base_unlock(&h->mutex);
+	return !mapped || fs_lease_probe(h, f->fd, F_RDLCK);
+}
+
 int fs_written_note(struct fs_handles *h, struct cache_inode *inode, int fd)
 {
 	struct cache_stamp now;

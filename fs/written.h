@@ -24,6 +24,10 @@
  * row.  `was_synced`: its bytes at `inode->stamp` are durable. */
 void fs_written_begin(struct fs_handles *h, struct fs_file *f,
 	const struct cache_inode *inode, bool rdwr, bool was_synced);
+/* Does the data file still hold what the journal last heard of, though the end
+ * of its last writer is not noted yet?  Such a state was closed. */
+bool fs_written_rests(struct fs_handles *h, struct fs_file *f,
+	const struct cache_inode *inode);
 /* Enters what changed since it was last entered, if anything did. */
 int fs_written_enter(struct fs_handles *h, struct fs_file *f);
 /* The last writer may be gone: goes on in the background until no writable

@@ -10,6 +10,9 @@
  *   L4  a group (joined epochs) becomes visible when all of it is staged: new
  *       names, then replacements but the newest of each directory, then
  *       those, then deletions;
+ *   L7  of several rows of one name only the first is on its way: the next
+ *       needs the ETag that the first will have, and a commit drops what was
+ *       staged under its name;
  *   L5  a row is due TIER_STAGE_DELAY after it entered, at once for a flush;
  */
 #include "tier/look.h"
@@ -40,7 +43,11 @@ static void copy_row(struct cache_owed *to, const struct cache_owed *from)
 static void pick(struct look *look, const struct cache_owed *row, bool go)
 {
 	struct work *work = tier_line_work(look->line, row->seq);
+	bool first;
 
+	if (work == NULL &&
+		(cache_owed_is_first(look->txn, row, &first) < 0 || !first))
+		return;
 	if (work != NULL) {
 		if (go && !work->may_go && look->go_nr < TIER_SEND_PARALLEL)
 			look->go[look->go_nr++] = row->seq;
@@ -210,6 +217,7 @@ int tier_look(struct look *look, struct cache_txn *txn)
 {
 	int err = cache_owed_first_epoch(txn, &look->epoch);
 
+	look->txn = txn;
 	if (err == 0)
 		err = cache_owed_max_seq(txn, &look->max_seq);
 	if (err < 0 || look->epoch == 0)

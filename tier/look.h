@@ -11,6 +11,7 @@ struct newest; /* look.c: of a directory, in a group */
 
 struct look {
 	struct tier_line *line;
+	struct cache_txn *txn;
 	uint64_t epoch, max_seq;
 	int64_t now;
 	bool flushing;

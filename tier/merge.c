@@ -134,7 +134,9 @@ static int replace_content(struct tier *tier, struct cache_txn *txn,
 	uint64_t ino;
 	int err = cache_claim(txn, inode->ino);
 
-	if (err == 0 && inode->kind == remote->kind) {
+	/* A symlink keeps its target for good: another one is another inode. */
+	if (err == 0 && inode->kind == remote->kind &&
+		inode->kind != CACHE_SYMLINK) {
 		err = cache_data_drop(txn, inode->ino);
 		if (err == 0)
 			err = cache_inode_get(txn, inode->ino, inode);

@@ -289,7 +289,8 @@ int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 		if (err < 0)
 			return err;
 	}
-	if (change == TIER_ATTR)
+	assert(inode != NULL || change == TIER_DELETE);
+	if (inode != NULL && change == TIER_ATTR)
 		return enter_attrs(tier, txn, path, inode);
 	if (inode == NULL) {
 		err = store_shows(txn, path, &shown);
@@ -432,11 +433,26 @@ static int keep_by_joining(struct tier *tier, uint64_t ino, uint64_t serial)
 	return cache_commit(txn);
 }
 
+/* Has somebody changed it while it was copied? */
+static bool is_torn(struct tier *tier, const struct cache_inode *inode)
+{
+	struct cache_stamp now;
+	uint64_t allocated;
+
+	/* Without a writer its gate sees to that. */
+	return inode->written &&
+		(cache_data_stat(tier->cache, inode->ino, inode->serial, &now,
+			 &allocated) < 0 ||
+			now.size_bytes != inode->stamp.size_bytes ||
+			now.mtime_ns != inode->stamp.mtime_ns ||
+			now.ctime_ns != inode->stamp.ctime_ns);
+}
+
 int tier_keep(struct tier *tier, uint64_t ino)
 {
 	struct cache_inode inode;
 	struct cache_txn *txn;
-	uint64_t serial, kept;
+	uint64_t kept;
 	int err;
 
 	/* The number first, then the copy, then the rows: a crash between
@@ -445,11 +461,12 @@ int tier_keep(struct tier *tier, uint64_t ino)
 	if (err < 0)
 		return err;
 	err = cache_inode_get(txn, ino, &inode);
-	if (err == 0) {
-		serial = inode.serial;
-		kept = ++inode.serial_top;
-		err = cache_inode_put(txn, &inode);
+	if (err < 0) {
+		cache_abort(txn);
+		return err;
 	}
+	kept = ++inode.serial_top;
+	err = cache_inode_put(txn, &inode);
 	if (err < 0) {
 		cache_abort(txn);
 		return err;
@@ -458,15 +475,17 @@ int tier_keep(struct tier *tier, uint64_t ino)
 	if (err < 0)
 		return err;
 	err = cache_data_clone(
-		tier->cache, ino, serial, kept, TIER_KEEP_COPY_BYTES);
+		tier->cache, ino, inode.serial, kept, TIER_KEEP_COPY_BYTES);
 	if (err == -EFBIG || err == -ENOSPC)
-		return keep_by_joining(tier, ino, serial);
+		return keep_by_joining(tier, ino, inode.serial);
 	if (err < 0)
 		return err;
 	err = cache_write(tier->cache, &txn);
 	if (err < 0)
 		return err;
-	err = cache_owed_repoint(txn, ino, serial, kept);
+	/* No row is in a file of its own number: then it goes. */
+	err = cache_owed_repoint(
+		txn, ino, is_torn(tier, &inode) ? kept : inode.serial, kept);
 	if (err < 0) {
 		cache_abort(txn);
 		return err;

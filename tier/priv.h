@@ -59,6 +59,7 @@ struct tier_fetches; /* fetch.c */
 struct tier_lists;   /* list.c */
 struct tier_line;    /* line.c */
 struct tier_jobs;    /* prefetch.c */
+struct tier_target;  /* target.c */
 
 struct tier {
 	struct tier_config cfg;
@@ -76,6 +77,7 @@ struct tier {
 	struct base_mutex mutex; /* BASE_RANK_TIER: */
 	bool store_up;
 	char store_why[256];
+	struct tier_target *targets; /* target.c: under way */
 	/* Requests of all kinds under way; tier_stop() waits for none. */
 	unsigned requests;
 	pthread_cond_t idle;
@@ -91,6 +93,7 @@ void tier_fetches_close(struct tier *tier);
 bool tier_fetch_cancel(struct tier *tier, struct tier_call *call);
 bool tier_list_cancel(struct tier *tier, struct tier_call *call);
 bool tier_flush_cancel(struct tier *tier, struct tier_call *call);
+bool tier_target_cancel(struct tier *tier, struct tier_call *call);
 /* What the index says of a name proved wrong: ask the store again. */
 void tier_list_recheck(struct tier *tier, const char *path);
 

@@ -66,7 +66,10 @@ static void remote_gone(struct work *w)
 		else
 			err = cache_commit(txn);
 	}
-	not_applied(w);
+	if (err < 0 && err != -ENOENT)
+		tier_work_again(w, TIER_S);
+	else
+		not_applied(w);
 }
 
 static void found(struct work *w)

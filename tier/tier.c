@@ -54,7 +54,8 @@ void tier_calls_end(struct tier *tier, struct tier_calls *calls, int err)
 
 void tier_cancel(struct tier *tier, struct tier_call *call)
 {
-	if (!tier_fetch_cancel(tier, call) && !tier_list_cancel(tier, call))
+	if (!tier_fetch_cancel(tier, call) && !tier_list_cancel(tier, call) &&
+		!tier_target_cancel(tier, call))
 		tier_flush_cancel(tier, call);
 }
 

@@ -113,6 +113,10 @@ void tier_fetch(struct tier *tier, uint64_t ino, uint64_t start, uint64_t end,
 void tier_fetch_whole(struct tier *tier, uint64_t ino, bool background,
 	struct tier_call *call);
 
+/* The target of a symlink, into the index. */
+void tier_fetch_target(
+	struct tier *tier, uint64_t ino, struct tier_call *call);
+
 /* A served read was answered from local bytes of a file that is not whole:
  * its stream goes on, and what lies ahead is asked for.  Never waits. */
 void tier_read_ahead(

@@ -422,8 +422,9 @@ static enum plan plan_content(struct work *w, struct cache_txn *txn)
 		return plan_file(w, txn, &inode);
 	w->op = BLOB_PUT;
 	if (w->row.kind == CACHE_SYMLINK) {
+		/* Never read here: its blob is copied. */
 		if (cache_target_get(txn, w->row.ino, &target) < 0)
-			return PLAN_LOST;
+			return find_source(w, txn) ? PLAN_COPY : PLAN_LOST;
 		w->body_bytes = target.len;
 		w->body = base_str_take(&target);
 	} else {
@@ -617,6 +618,19 @@ void tier_work_go(struct work *w)
 		make_ready(w);
 }
 
+/* W3: the store shows what it showed when the request was prepared. */
+static bool still_the_base(struct work *w, struct cache_txn *txn)
+{
+	struct cache_remote now;
+	bool same;
+
+	if (cache_remote_get(txn, w->row.name, &now) < 0)
+		return !w->has_base;
+	same = w->has_base && strcmp(now.etag, w->base.etag) == 0;
+	cache_remote_fini(&now);
+	return same;
+}
+
 /* W1: the row is still the one that was prepared. */
 static bool still_the_row(struct work *w, struct cache_txn *txn)
 {
@@ -624,7 +638,7 @@ static bool still_the_row(struct work *w, struct cache_txn *txn)
 	struct cache_owed row;
 	bool same;
 
-	if (cache_owed_get(txn, w->seq, &row) < 0)
+	if (!still_the_base(w, txn) || cache_owed_get(txn, w->seq, &row) < 0)
 		return false;
 	same = row.state == CACHE_OWED_UNSENT && row.kind == w->row.kind &&
 		strcmp(row.name, w->row.name) == 0 &&

@@ -134,7 +134,10 @@ static void drop_left(struct model *m)
 
 		memcpy(&ino, written.data + i, sizeof(ino));
 		assert(cache_read(m->cache, &txn) == 0);
-		assert(cache_inode_get(txn, ino, &inode) == 0);
+		if (cache_inode_get(txn, ino, &inode) < 0) {
+			cache_abort(txn);
+			continue; /* it was held, too */
+		}
 		cache_abort(txn);
 		for (int h = 0; h < HANDLES_MAX; h++) {
 			if (m->handles[h].used)
