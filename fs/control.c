@@ -281,7 +281,6 @@ static struct slot *tidy(struct fs_control *c, bool all)
 	return found;
 }
 
-/* There is a slot: nobody listens otherwise. */
 static void take(struct fs_control *c, struct slot *slot)
 {
 	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -316,7 +315,7 @@ static void *accept_main(void *arg)
 			break;
 		if (pfds[1].revents != 0)
 			unring(c->wake_fd);
-		if (pfds[2].revents != 0)
+		if (slot != NULL && pfds[2].revents != 0)
 			take(c, slot);
 	}
 	tidy(c, true);

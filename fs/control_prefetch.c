@@ -80,15 +80,18 @@ static uint64_t bytes_under_way(struct prefetch *p)
 
 static json_t *sums(struct prefetch *p, uint64_t under_way)
 {
+	json_int_t bytes_done = (json_int_t)p->bytes_done;
+	json_int_t fetched = (json_int_t)p->fetched_bytes;
+
+	bytes_done += (json_int_t)under_way;
+	fetched += (json_int_t)under_way;
 	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 		"phase", p->phase, "files_total", (json_int_t)p->files_total,
 		"bytes_total", (json_int_t)p->bytes_total, "files_local",
 		(json_int_t)p->files_local, "bytes_local",
 		(json_int_t)p->bytes_local, "files_done",
-		(json_int_t)p->files_done, "bytes_done",
-		(json_int_t)(p->bytes_done + under_way), "fetched_bytes",
-		(json_int_t)(p->fetched_bytes + under_way), "failed",
-		(json_int_t)p->failed);
+		(json_int_t)p->files_done, "bytes_done", bytes_done,
+		"fetched_bytes", fetched, "failed", (json_int_t)p->failed);
 }
 
 static int tell(void *arg)

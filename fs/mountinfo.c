@@ -6,6 +6,7 @@
  */
 #include "fs/fs.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +117,7 @@ static bool shows(const void *arg, const struct line *line)
 	const char *path = arg;
 	size_t len = strlen(line->point);
 
+	assert(path != NULL);
 	if (strcmp(line->point, "/") == 0)
 		return true;
 	return strncmp(path, line->point, len) == 0 &&

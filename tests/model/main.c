@@ -78,7 +78,7 @@ static unsigned profile_of(const struct options *o, uint64_t seed)
 	if (o->profile <= PROFILE_ALL)
 		return o->profile;
 	for (unsigned bit = 1; bit <= PROFILE_ALL; bit <<= 1) {
-		if (rnd_pct(&r, bit == WITH_LARGE ? 6 : 50))
+		if (rnd_pct(&r, bit == WITH_LARGE ? 3 : 50))
 			profile |= bit;
 	}
 	return profile;
