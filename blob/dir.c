@@ -338,14 +338,19 @@ int blob_dir_open(const struct blob_config *config,
 		return -EINVAL;
 	}
 	store = store_new(config, path);
+	/* One that is away may come back: that is for the first request to
+	 * find out, and for whom that is no use, to say. */
 	err = dir_root_open(path, &store->root);
+	if (err == -ENOENT)
+		err = 0;
 	if (err) {
 		snprintf(ret_why, why_bytes, "%s: %s; make the directory first",
 			path, strerror(-err));
 		store_free(store);
 		return err;
 	}
-	store->id = read_id(store->root, &store->id_len);
+	if (store->root)
+		store->id = read_id(store->root, &store->id_len);
 	store->id_known = store->id != NULL;
 	err = dir_pool_start(store);
 	if (err) {

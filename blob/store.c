@@ -30,10 +30,38 @@ void blob_store_close(struct blob_store *store)
 		store->ops->close(store);
 }
 
+/* realpath(), but the path need not be there (its reservoir may be away): then
+ * as far as it is. */
+static char *real_as_far(const char *path)
+{
+	struct base_str s = BASE_STR_INIT;
+	char *real = realpath(path, NULL), *copy, *slash;
+
+	if (real != NULL || errno != ENOENT)
+		return real;
+	copy = base_strdup(path);
+	while ((slash = strrchr(copy, '/')) != NULL && slash != copy &&
+		slash[1] == '\0')
+		*slash = '\0';
+	if (slash != NULL && slash[1] != '\0' && strcmp(slash, "/..") != 0 &&
+		strcmp(slash, "/.") != 0) {
+		*slash = '\0';
+		real = real_as_far(slash == copy ? "/" : copy);
+		if (real != NULL) {
+			base_str_printf(&s, "%s/%s",
+				strcmp(real, "/") == 0 ? "" : real, slash + 1);
+			free(real);
+			real = base_str_take(&s);
+		}
+	}
+	free(copy);
+	return real;
+}
+
 static int canonical_dir(const char *path, char *ret_url, size_t url_bytes,
 	char *ret_why, size_t why_bytes)
 {
-	char *real = realpath(path, NULL);
+	char *real = real_as_far(path);
 	int n;
 
 	if (real == NULL) {

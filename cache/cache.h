@@ -342,7 +342,7 @@ struct cache_owed {
 	bool attrs_only; /* bytes are those of the row's time in the store */
 	bool quiet;	 /* may be sent while written: seen quiet */
 	uint8_t change;	 /* enum tier_change, opaque here */
-	uint64_t ino, serial, size_bytes, gen;
+	uint64_t ino, serial, size_bytes, gen; /* serial 0: not local */
 	struct cache_id content;
 	struct cache_attrs attrs;
 	uint64_t displaced; /* the inode that lost this name, 0: none */
@@ -405,9 +405,13 @@ int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
  * there.  Deletions stay where they are. */
 int cache_owed_rename(
 	struct cache_txn *txn, const char *old_dir, const char *new_dir);
-/* Does an unsent row need this data file? */
+/* Does a row need this data file?  One that was sent does, too: its answer may
+ * be lost, and the request not applied. */
 int cache_owed_refers(
 	struct cache_txn *txn, uint64_t ino, uint64_t serial, bool *ret);
+/* The newest such row; -ENOENT. */
+int cache_owed_newest_of(struct cache_txn *txn, uint64_t ino, uint64_t serial,
+	struct cache_owed *ret);
 /* The lowest epoch of such a row; -ENOENT. */
 int cache_owed_first_of(
 	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t *ret);
@@ -451,8 +455,14 @@ struct cache_sent {
 	char base_etag[CACHE_ETAG_MAX]; /* "": the name was free */
 	struct cache_id content;
 	uint64_t owed_seq;
+	/* What the blob will look like, for the proof that it is ours. */
+	uint64_t size_bytes;
+	bool has_md5;
+	uint8_t md5[16];
 	int64_t sent_ns; /* base_boot_ns() */
-	bool settled;	 /* answered; kept only against late duplicates */
+	/* It is known not to have been applied so far, or nobody asks any more:
+	 * kept only because it may yet be applied. */
+	bool settled;
 };
 void cache_sent_fini(struct cache_sent *sent);
 int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent);
@@ -464,8 +474,13 @@ int cache_sent_of(
 /* A row of this name whose request has not been answered; -ENOENT. */
 int cache_sent_unsettled(
 	struct cache_txn *txn, const char *name, struct cache_sent *ret);
-/* All rows of a name: a later request of ours succeeded there. */
+/* All rows of a name. */
 int cache_sent_del_name(struct cache_txn *txn, const char *name);
+/* The rows of a name that asked for an ETag: the name's ETag is another one
+ * now, for good. */
+int cache_sent_fence(struct cache_txn *txn, const char *name);
+int cache_sent_get(
+	struct cache_txn *txn, uint64_t number, struct cache_sent *ret);
 /* Is any request of a name below this directory unsettled? */
 int cache_sent_below(struct cache_txn *txn, const char *dir, bool *ret);
 /* All rows with a number above `after`, in order.  sent_ns is 0 for those of

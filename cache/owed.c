@@ -369,6 +369,20 @@ int cache_owed_renumber(struct cache_txn *txn, uint64_t seq, uint64_t *ret_seq)
 
 /* ---- rows that need a data file ---- */
 
+int cache_owed_newest_of(struct cache_txn *txn, uint64_t ino, uint64_t serial,
+	struct cache_owed *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_ino "
+		"WHERE ino = ? AND serial = ? AND state = 0 AND "
+		"attrs_only = 0 ORDER BY seq DESC LIMIT 1");
+	cache_db_bind_u64(&q, ino);
+	cache_db_bind_u64(&q, serial);
+	return cache_owed_read_one(&q, ret);
+}
+
 int cache_owed_first_of(
 	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t *ret)
 {
@@ -377,7 +391,7 @@ int cache_owed_first_of(
 
 	cache_db_begin(&q, txn,
 		"SELECT epoch FROM owed INDEXED BY owed_ino WHERE ino = ? AND "
-		"serial = ? AND state = 0 AND attrs_only = 0 "
+		"serial = ? AND state <> 2 AND attrs_only = 0 "
 		"ORDER BY epoch LIMIT 1");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, serial);
@@ -409,7 +423,7 @@ int cache_owed_repoint(
 
 	cache_db_begin(&q, txn,
 		"UPDATE owed SET serial = ?3 WHERE ino = ?1 AND serial = ?2 "
-		"AND state = 0 AND attrs_only = 0 AND content = "
+		"AND state <> 2 AND attrs_only = 0 AND content = "
 		"(SELECT content FROM inode WHERE ino = ?1) RETURNING size");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, serial);

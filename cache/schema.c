@@ -79,6 +79,7 @@ static const char version_1[] =
 	"CREATE TABLE sent(number INTEGER PRIMARY KEY, host BLOB,"
 	"	name BLOB NOT NULL,"
 	"	op INTEGER, base_etag BLOB, content BLOB, owed_seq INTEGER,"
+	"	size INTEGER, md5 BLOB,"
 	"	sent_ns INTEGER, boot INTEGER, settled INTEGER);"
 	"CREATE INDEX sent_name ON sent(name);"
 	"CREATE TABLE manifest(content BLOB, block INTEGER, hash BLOB,"

@@ -10,7 +10,7 @@
 
 #define COLUMNS                                                  \
 	"number, host, name, op, base_etag, content, owed_seq, " \
-	"sent_ns, boot, settled"
+	"size, md5, sent_ns, boot, settled"
 
 void cache_sent_fini(struct cache_sent *sent)
 {
@@ -20,6 +20,9 @@ void cache_sent_fini(struct cache_sent *sent)
 
 static void read_sent(struct cache_query *q, struct cache_sent *ret)
 {
+	struct cache_id md5;
+
+	static_assert(sizeof(md5) == sizeof(ret->md5), "both have 16 bytes");
 	memset(ret, 0, sizeof(*ret));
 	ret->number = cache_db_u64(q);
 	cache_db_id(q, &ret->host);
@@ -28,6 +31,10 @@ static void read_sent(struct cache_query *q, struct cache_sent *ret)
 	cache_db_text(q, ret->base_etag, sizeof(ret->base_etag));
 	cache_db_id(q, &ret->content);
 	ret->owed_seq = cache_db_u64(q);
+	ret->size_bytes = cache_db_u64(q);
+	cache_db_id(q, &md5);
+	ret->has_md5 = !cache_id_is_none(&md5);
+	memcpy(ret->md5, md5.bytes, sizeof(ret->md5));
 	ret->sent_ns = cache_db_i64(q);
 	/* How old it is nobody knows: it begins to age with this boot. */
 	if (cache_db_u64(q) != q->txn->cache->boot_nr)
@@ -46,6 +53,9 @@ static void bind_columns(struct cache_query *q, const struct cache_sent *sent)
 	cache_db_bind_name(q, sent->base_etag);
 	cache_db_bind_id(q, &sent->content);
 	cache_db_bind_u64(q, sent->owed_seq);
+	cache_db_bind_u64(q, sent->size_bytes);
+	cache_db_bind_blob(
+		q, sent->has_md5 ? sent->md5 : NULL, sizeof(sent->md5));
 	cache_db_bind_i64(q, sent->sent_ns);
 	cache_db_bind_u64(q, q->txn->cache->boot_nr);
 	cache_db_bind_i64(q, sent->settled);
@@ -57,7 +67,7 @@ int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent)
 
 	cache_db_begin(&q, txn,
 		"INSERT INTO sent(" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, "
-		"?, ?, ?)");
+		"?, ?, ?, ?, ?)");
 	cache_db_bind_u64(&q, sent->number);
 	bind_columns(&q, sent);
 	return cache_db_run(&q);
@@ -70,8 +80,8 @@ int cache_sent_put(struct cache_txn *txn, const struct cache_sent *sent)
 
 	cache_db_begin(&q, txn,
 		"UPDATE sent SET host = ?, name = ?, op = ?, base_etag = ?, "
-		"content = ?, owed_seq = ?, sent_ns = ?, boot = ?, "
-		"settled = ? WHERE number = ?");
+		"content = ?, owed_seq = ?, size = ?, md5 = ?, sent_ns = ?, "
+		"boot = ?, settled = ? WHERE number = ?");
 	bind_columns(&q, sent);
 	cache_db_bind_u64(&q, sent->number);
 	err = cache_db_run(&q);
@@ -102,6 +112,17 @@ int cache_sent_del_name(struct cache_txn *txn, const char *name)
 	return cache_db_run(&q);
 }
 
+/* What asked for a free name can still come once the name is free again. */
+int cache_sent_fence(struct cache_txn *txn, const char *name)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"DELETE FROM sent WHERE name = ? AND length(base_etag) > 0");
+	cache_db_bind_name(&q, name);
+	return cache_db_run(&q);
+}
+
 static int read_one(struct cache_query *q, struct cache_sent *ret)
 {
 	int err = cache_db_one(q);
@@ -120,6 +141,17 @@ int cache_sent_of(
 		"SELECT " COLUMNS " FROM sent INDEXED BY sent_name WHERE "
 		"name = ? ORDER BY settled, number DESC LIMIT 1");
 	cache_db_bind_name(&q, name);
+	return read_one(&q, ret);
+}
+
+int cache_sent_get(
+	struct cache_txn *txn, uint64_t number, struct cache_sent *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(
+		&q, txn, "SELECT " COLUMNS " FROM sent WHERE number = ?");
+	cache_db_bind_u64(&q, number);
 	return read_one(&q, ret);
 }
 

@@ -563,7 +563,7 @@ struct fs_handles *fs_handles_new(struct fs_mount *m)
 		? (unsigned)(limit.rlim_cur < 1u << 30 ? limit.rlim_cur
 						       : 1u << 30) -
 			FS_FDS_KEPT
-		: FS_FDS_KEPT;
+		: (unsigned)limit.rlim_cur / 2;
 	return h;
 }
 

@@ -15,9 +15,9 @@
  */
 #include "fs/keeper.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,6 +28,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -304,6 +305,23 @@ static void leave_terminal(void)
 	close(fd);
 }
 
+/* Whoever makes a backing id lends its rights to all who write through it:
+ * root's would let them fill the file system's reserve (KERNEL.md). */
+static void drop_reserve_right(void)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3
+	};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &head, data) != 0)
+		return;
+	data[0].effective &= ~(1u << CAP_SYS_RESOURCE);
+	if (syscall(SYS_capset, &head, data) != 0)
+		log_warn("cannot drop CAP_SYS_RESOURCE: %s",
+			strerrordesc_np(errno));
+}
+
 static int start_worker(struct keeper *k, fs_worker_fn worker)
 {
 	int socks[2];
@@ -320,6 +338,7 @@ static int start_worker(struct keeper *k, fs_worker_fn worker)
 
 		close(socks[0]);
 		close(k->sigfd);
+		drop_reserve_right();
 		close_report(k);
 		status = worker(k->opt, &link);
 		close(link.sock);
@@ -329,6 +348,16 @@ static int start_worker(struct keeper *k, fs_worker_fn worker)
 	close(socks[1]);
 	k->sock = socks[0];
 	return 0;
+}
+
+/* A worker that died leaves its control socket. */
+static void remove_socket(const char *device)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), FS_CONTROL_DIR "/%s.sock", device);
+	if (unlink(path) < 0 && errno != ENOENT)
+		log_warn("cannot remove %s: %s", path, strerrordesc_np(errno));
 }
 
 static int keeper_main(
@@ -366,8 +395,10 @@ static int keeper_main(
 		return k.exit_status;
 	}
 	keep(&k);
-	if (k.device != NULL)
+	if (k.device != NULL) {
 		fs_mountpoint_detach(opt->mountpoint, k.device);
+		remove_socket(k.device);
+	}
 	free(k.device);
 	close_report(&k);
 	return k.exit_status;

@@ -13,9 +13,7 @@
  * then comes up on what is local; nothing is sent before the container is known
  * to be the right one.
  */
-#include <assert.h>
 #include <errno.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,7 +22,6 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/lock.h"
@@ -386,23 +383,6 @@ static int open_tier(struct worker *w)
 	return tier_open(&config, &w->m.tier);
 }
 
-/* Whoever makes a backing id lends its rights to all who write through it:
- * root's would let them fill the file system's reserve (KERNEL.md). */
-static void drop_reserve_right(void)
-{
-	struct __user_cap_header_struct head = {
-		.version = _LINUX_CAPABILITY_VERSION_3
-	};
-	struct __user_cap_data_struct data[2];
-
-	if (syscall(SYS_capget, &head, data) != 0)
-		return;
-	data[0].effective &= ~(1u << CAP_SYS_RESOURCE);
-	if (syscall(SYS_capset, &head, data) != 0)
-		log_warn("cannot drop CAP_SYS_RESOURCE: %s",
-			strerrordesc_np(errno));
-}
-
 /* Everything that can fail before something is mounted. */
 static int open_stack(struct worker *w, char *why, size_t why_bytes)
 {
@@ -471,8 +451,11 @@ static void run(struct worker *w)
 
 		if (poll(pfds, 3, -1) < 0 && errno != EINTR)
 			return;
-		if (pfds[0].revents != 0)
+		if (pfds[0].revents != 0) {
+			/* A keeper that was killed could not do it. */
+			fs_mountpoint_detach(w->opt->mountpoint, w->device);
 			return;
+		}
 		if (pfds[1].revents != 0) {
 			fs_link_ending(w->link);
 			return;
@@ -543,7 +526,6 @@ static int worker_main(const struct fs_options *opt, struct fs_link *link)
 	w.contact_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	base_mutex_init(&w.mutex, BASE_RANK_STAT);
 	base_mutex_init(&w.contact_mutex, BASE_RANK_FS_SESSION);
-	drop_reserve_right();
 	err = open_stack(&w, why, sizeof(why));
 	discard = err < 0 && w.fresh;
 	if (err == 0) {

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUFFER_BYTES 65536
+
 void fs_mountinfo_fini(struct fs_mountinfo *info)
 {
 	free(info->device);
@@ -63,7 +65,8 @@ static bool parse(char *text, struct line *ret)
 	}
 	ret->type = strsep(&rest, " ");
 	ret->source = strsep(&rest, " ");
-	if (ret->source == NULL)
+	if (ret->source == NULL || ret->device == NULL || ret->root == NULL ||
+		ret->point == NULL)
 		return false;
 	unescape(ret->source);
 	return true;
@@ -83,6 +86,8 @@ static int find(
 
 	if (f == NULL)
 		return -errno;
+	/* In few pieces: mounts come and go between them. */
+	setvbuf(f, NULL, _IOFBF, BUFFER_BYTES);
 	while (getline(&text, &cap, f) > 0) {
 		struct line line;
 

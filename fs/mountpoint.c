@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -24,58 +23,57 @@ static int say(char *why, size_t why_bytes, int err, const char *mountpoint,
 	return err;
 }
 
-/* A daemon that died leaves a mount that answers ENOTCONN. */
-static int detach_dead(const char *mountpoint, struct stat *ret_st)
+/* Is it a directory, and empty? */
+static int look(const struct fs_options *opt)
 {
-	struct fs_mountinfo info = { 0 };
-	int err;
-
-	for (int i = 0; i < DEAD_MAX; i++) {
-		bool fuse;
-
-		if (stat(mountpoint, ret_st) == 0)
-			return 0;
-		if (errno != ENOTCONN && errno != ECONNABORTED)
-			return -errno;
-		err = fs_mountinfo_find(mountpoint, false, &info);
-		if (err < 0)
-			return -ENOTCONN;
-		fuse = strncmp(info.type, "fuse", 4) == 0;
-		fs_mountinfo_fini(&info);
-		if (!fuse || umount2(mountpoint, MNT_DETACH) < 0)
-			return -ENOTCONN;
-		log_info("detached a dead mount at %s", mountpoint);
-	}
-	return -ENOTCONN;
-}
-
-static int check_empty(const char *mountpoint)
-{
-	DIR *dir = opendir(mountpoint);
+	DIR *dir = opendir(opt->mountpoint);
 	struct dirent *entry;
 	int err = 0;
 
 	if (dir == NULL)
 		return -errno;
-	while (err == 0 && (entry = readdir(dir)) != NULL)
+	errno = 0;
+	while (err == 0 && !opt->nonempty && (entry = readdir(dir)) != NULL)
 		if (strcmp(entry->d_name, ".") != 0 &&
 			strcmp(entry->d_name, "..") != 0)
 			err = -ENOTEMPTY;
+	if (err == 0)
+		err = -errno;
 	closedir(dir);
 	return err;
+}
+
+/* A daemon that died leaves a mount that answers ENOTCONN (stat may still be
+ * answered from the kernel's memory). */
+static int detach_dead(const char *mountpoint)
+{
+	struct fs_mountinfo info = { 0 };
+	bool fuse;
+
+	if (fs_mountinfo_find(mountpoint, false, &info) < 0)
+		return -ENOTCONN;
+	fuse = strncmp(info.type, "fuse", 4) == 0;
+	fs_mountinfo_fini(&info);
+	if (!fuse || umount2(mountpoint, MNT_DETACH) < 0)
+		return -ENOTCONN;
+	log_info("detached a dead mount at %s", mountpoint);
+	return 0;
 }
 
 int fs_mountpoint_check(
 	const struct fs_options *opt, char *why, size_t why_bytes)
 {
 	const char *mp = opt->mountpoint;
-	struct stat st;
-	int err = detach_dead(mp, &st);
+	int err = look(opt);
 
-	if (err == 0 && !S_ISDIR(st.st_mode))
-		err = -ENOTDIR;
-	if (err == 0 && !opt->nonempty)
-		err = check_empty(mp);
+	for (int i = 0; i < DEAD_MAX; i++) {
+		if (err != -ENOTCONN && err != -ECONNABORTED)
+			break;
+		err = detach_dead(mp);
+		if (err < 0)
+			break;
+		err = look(opt);
+	}
 	switch (err) {
 	case 0:
 		return 0;

@@ -20,6 +20,11 @@
 #include "fs/op_open.h"
 #include "fs/written.h"
 
+/* A file that was closed a moment ago and is opened again: how long the kernel
+ * may need to let go of it, before its owed state is given up. */
+#define CLOSE_WAIT_NS (10 * 1000000ll)
+#define CLOSE_WAITS 5
+
 struct open_op {
 	struct fs_name_op name; /* create only, but for the call in it */
 	uint64_t ino;
@@ -29,7 +34,7 @@ struct open_op {
 	struct cache_inode inode;
 	bool create;
 	mode_t mode;
-	int tries;
+	int tries, waits;
 };
 
 static bool is_write(const struct fuse_file_info *fi)
@@ -151,6 +156,9 @@ static void open_locked(struct fs_call *call, int err)
 		tier_fetch_whole(m->tier, op->ino, false,
 			fs_call_arm(call, op->ino, open_lock));
 		fs_call_go(call);
+	} else if (err == 0 && op->ready.again && op->waits++ < CLOSE_WAITS) {
+		fs_file_unlock(m->handles, op->f);
+		fs_call_after(call, CLOSE_WAIT_NS, open_lock);
 	} else if (err < 0 || !is_write(&op->fi)) {
 		attach(op, err);
 	} else if (fs_ready_waits(&op->ready)) {

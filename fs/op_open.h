@@ -21,6 +21,7 @@ struct fs_ready {
 	bool alone; /* nobody else has the data file: it may be a new one */
 	bool sync;
 	bool keep;
+	bool again; /* it was closed, but the end is not seen yet */
 };
 
 /* May its content be changed at all? */

@@ -38,8 +38,11 @@ int fs_ready_look(struct fs_mount *m, struct cache_txn *txn, struct fs_file *f,
 		return 1;
 	/* Whoever writes already has had its older state kept; what is written-
 	 * to is no state to be kept, unless it was closed a moment ago. */
-	ready->keep = !ready->alone && tier_keep_needed(m->tier, txn, inode) &&
-		(!inode->written || fs_written_rests(m->handles, f, inode));
+	ready->keep = !ready->alone && tier_keep_needed(m->tier, txn, inode);
+	ready->again = false;
+	if (ready->keep && inode->written)
+		ready->keep =
+			fs_written_rests(m->handles, f, inode, &ready->again);
 	/* After a power cut a changed file must not look like the durable one
 	 * that it was.  A row that says "not synced" is so durably, because
 	 * becoming it waited here. */

@@ -76,7 +76,7 @@ static int parse_size(struct parser *p, const char *name, const char *value,
 	}
 	if (*end != '\0') {
 		unit = strchr(units, *end & ~0x20);
-		if (unit == NULL || end[1] != '\0')
+		if (unit == NULL || *unit == '\0' || end[1] != '\0')
 			return bad(p, name, value, todo);
 		for (; unit >= units; unit--) {
 			if (n > UINT64_MAX / 1024)

@@ -9,8 +9,9 @@
  *   W2  the kernel's stamps are coarse (before Linux 6.13) and this one was
  *       young.
  * Both are remembered as `suspect`, and what is suspect counts as changed once,
- * when the last writer is gone.  Nobody was sent it before: what is written-to
- * is sent only after a look of tier/'s own.
+ * when the last writer is gone, unless its row still waits for that.  Nobody
+ * was sent it before: what is written-to is sent only after a look of tier/'s
+ * own.
  *
  * The end of writing:
  *   W3  no writer has it open, a read lease can be had (no writable mapping),
@@ -37,7 +38,7 @@
 #define PROBE_FIRST_NS (10 * MS)
 #define PROBE_LAST_NS (1000 * MS) /* doubling up to here, then */
 #define PROBE_SLOW_NS (5000 * MS)
-#define ROOM_NS (200 * MS)
+#define ROOM_NS (20 * MS)
 
 static void tick(void *arg);
 
@@ -129,18 +130,20 @@ static void no_longer_written(struct fs_file *f)
 /* ---- entering ---- */
 
 bool fs_written_rests(struct fs_handles *h, struct fs_file *f,
-	const struct cache_inode *inode)
+	const struct cache_inode *inode, bool *ret_again)
 {
 	struct cache_stamp now;
 	bool mapped;
 
+	*ret_again = false;
 	if (f->fd < 0 || fs_fd_stamp(f->fd, &now) < 0 ||
 		!fs_stamp_eq(&now, &inode->stamp))
 		return false;
 	base_lock(&h->mutex);
 	mapped = f->rdwr || f->suspect; /* W1 */
 	base_unlock(&h->mutex);
-	return !mapped || fs_lease_probe(h, f->fd, F_RDLCK);
+	*ret_again = mapped && !fs_lease_probe(h, f->fd, F_RDLCK);
+	return !*ret_again;
 }
 
 int fs_written_note(struct fs_handles *h, struct cache_inode *inode, int fd)
@@ -257,7 +260,7 @@ static int final_in(struct fs_handles *h, struct fs_file *f,
 {
 	struct cache_inode inode;
 	struct cache_stamp now;
-	bool changed, synced;
+	bool changed, synced, suspect;
 	int err;
 
 	err = cache_inode_get(txn, f->ino, &inode);
@@ -267,9 +270,15 @@ static int final_in(struct fs_handles *h, struct fs_file *f,
 	if (err < 0)
 		return err;
 	base_lock(&h->mutex);
-	changed = f->suspect || !fs_stamp_eq(&now, &inode.stamp);
-	synced = f->is_synced && !f->suspect && fs_stamp_eq(&now, &f->synced);
+	suspect = f->suspect;
+	changed = !fs_stamp_eq(&now, &inode.stamp);
+	synced = f->is_synced && !suspect && fs_stamp_eq(&now, &f->synced);
 	base_unlock(&h->mutex);
+	/* What was sent, or is just being read, may lack the last stores.
+	 * Entering again what still waits would move it behind what came
+	 * after its close. */
+	if (suspect && !changed)
+		changed = !tier_state_waits(h->m->tier, txn, &inode);
 	if (changed)
 		err = fs_written_note(h, &inode, f->fd);
 	inode.written = false;

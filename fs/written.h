@@ -25,9 +25,11 @@
 void fs_written_begin(struct fs_handles *h, struct fs_file *f,
 	const struct cache_inode *inode, bool rdwr, bool was_synced);
 /* Does the data file still hold what the journal last heard of, though the end
- * of its last writer is not noted yet?  Such a state was closed. */
+ * of its last writer is not noted yet?  Such a state was closed.  With
+ * *ret_again it looks so, but a mapping could change it; a moment later, when
+ * the kernel has let go of what was closed, it is known. */
 bool fs_written_rests(struct fs_handles *h, struct fs_file *f,
-	const struct cache_inode *inode);
+	const struct cache_inode *inode, bool *ret_again);
 /* Enters what changed since it was last entered, if anything did. */
 int fs_written_enter(struct fs_handles *h, struct fs_file *f);
 /* The last writer may be gone: goes on in the background until no writable

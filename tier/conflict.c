@@ -2,6 +2,7 @@
  * Lost races (WRITEBACK section 7): the store holds, under a name that we
  * wanted to change, something that is not ours.
  *
+ *   the bytes we knew     go on top of the new ETag, no conflict
  *   same bytes            adopt the remote ETag, no conflict
  *   local delete          the remote stays and is shown
  *   attributes            read again, the changed fields applied again
@@ -26,6 +27,7 @@ struct lost {
 	uint64_t parent;
 	bool has_parent;
 	bool shown; /* entry_changed is due */
+	bool again; /* the row is sent once more */
 };
 
 static bool same_bytes(struct lost *lost)
@@ -59,6 +61,36 @@ static int drop_rows(struct lost *lost)
 		err = cache_owed_del(lost->txn, row.seq);
 		cache_owed_fini(&row);
 	}
+	return err;
+}
+
+/* The bytes are those that we changed or deleted; only something beside them
+ * is new.  A moved ETag is not moved content. */
+static bool is_base(struct lost *lost)
+{
+	const struct cache_remote *r = &lost->remote, *b = &lost->w->base;
+
+	return lost->w->has_base && r->kind == b->kind &&
+		r->size_bytes == b->size_bytes && r->has_md5 && b->has_md5 &&
+		memcmp(r->md5, b->md5, sizeof(r->md5)) == 0;
+}
+
+/* The row goes on top of it. */
+static int go_on_top(struct lost *lost)
+{
+	struct cache_owed row;
+	int err;
+
+	lost->remote.content = lost->w->base.content;
+	err = cache_remote_put(lost->txn, &lost->remote);
+	if (err == 0)
+		err = cache_owed_get(lost->txn, lost->w->seq, &row);
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	row.state = CACHE_OWED_UNSENT;
+	err = cache_owed_put(lost->txn, &row);
+	cache_owed_fini(&row);
+	lost->again = true;
 	return err;
 }
 
@@ -213,6 +245,8 @@ static int edit_against_edit(struct lost *lost)
 		return show_theirs(lost); /* deleted here meanwhile */
 	if (err == 0)
 		err = cache_inode_get(lost->txn, dentry.ino, &local);
+	if (err == 0 && local.kind == CACHE_DIR)
+		return show_theirs(lost);
 	if (err == 0)
 		err = free_name(lost, name, sizeof(name));
 	if (err == 0)
@@ -235,20 +269,73 @@ static int edit_against_edit(struct lost *lost)
 
 /* ---- which of them ---- */
 
+/* The name's ETag is another one: only what asked for a free name may come. */
+static int settle_sent(struct lost *lost)
+{
+	struct cache_sent sent;
+	int err = cache_sent_fence(lost->txn, lost->w->row.name);
+
+	if (err == 0 && !lost->w->maybe)
+		err = cache_sent_del(lost->txn, lost->w->commit);
+	if (err == -ENOENT)
+		err = 0;
+	while (err == 0) {
+		err = cache_sent_unsettled(lost->txn, lost->w->row.name, &sent);
+		if (err < 0)
+			break;
+		sent.settled = true;
+		err = cache_sent_put(lost->txn, &sent);
+		cache_sent_fini(&sent);
+	}
+	return err == -ENOENT ? 0 : err;
+}
+
+/* Does the name hold a file or symlink that the store was never shown?  The
+ * newest row says so; without one, the row that lost. */
+static int wants_edit(struct lost *lost, bool superseded, bool *ret)
+{
+	struct work *w = lost->w;
+	struct cache_dentry dentry;
+	struct cache_owed newest;
+	int err;
+
+	*ret = !superseded && w->op != BLOB_DELETE && w->op != BLOB_SET_META;
+	err = cache_owed_newest_unsent(lost->txn, w->row.name, &newest);
+	if (err == 0) {
+		if (newest.seq != w->seq)
+			*ret = newest.kind != CACHE_GONE &&
+				(*ret || !newest.attrs_only);
+		cache_owed_fini(&newest);
+	}
+	if (err < 0 && err != -ENOENT)
+		return err;
+	if (!lost->has_parent)
+		*ret = false;
+	if (!*ret)
+		return 0;
+	err = cache_dentry_get(lost->txn, lost->parent, lost->name, &dentry);
+	*ret = err == 0;
+	return err == -ENOENT ? 0 : err;
+}
+
 static int decide(struct lost *lost, bool superseded)
 {
 	struct work *w = lost->w;
-	int err = cache_sent_del_name(lost->txn, w->row.name);
+	bool edit = false;
+	int err = settle_sent(lost);
 
+	if (err == 0)
+		err = wants_edit(lost, superseded, &edit);
 	if (err < 0)
 		return err;
-	if (superseded || w->op == BLOB_DELETE)
-		return show_theirs(lost);
-	if (w->op == BLOB_SET_META)
-		return attrs_again(lost);
-	if (same_bytes(lost))
+	if (!superseded && w->op != BLOB_SET_META && is_base(lost))
+		return go_on_top(lost);
+	if (!superseded && w->op != BLOB_DELETE && w->op != BLOB_SET_META &&
+		same_bytes(lost))
 		return adopt(lost);
-	return lost->has_parent ? edit_against_edit(lost) : show_theirs(lost);
+	if (edit)
+		return edit_against_edit(lost);
+	return w->op == BLOB_SET_META ? attrs_again(lost) : show_theirs(lost);
 }
 
 static int find_parent(struct lost *lost)
@@ -300,8 +387,12 @@ void tier_conflict(
 		tier_work_retry(w, strerror(-err));
 		return;
 	}
+	tier_fence_soon(w->line);
 	tier_flushes_follow(w->line, w->seq, last_seq);
 	if (lost.shown && lost.has_parent)
 		t->cfg.entry_changed(t->cfg.arg, lost.parent, lost.name);
-	tier_work_done(w);
+	if (lost.again)
+		tier_work_again(w, 0);
+	else
+		tier_work_done(w);
 }

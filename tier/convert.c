@@ -262,7 +262,8 @@ void tier_remote_from_props(struct tier *tier, const char *name,
 int tier_meta_make(struct tier *tier, enum cache_kind kind,
 	const struct cache_attrs *attrs, const struct cache_id *content,
 	const struct cache_id *file, uint64_t commit,
-	const struct cache_remote *base, struct tier_meta *ret)
+	const struct cache_remote *base, const struct cache_remote *notes,
+	struct tier_meta *ret)
 {
 	struct blob_kv *foreign = NULL, *headers = NULL;
 	size_t foreign_nr = 0, headers_nr = 0;
@@ -288,10 +289,10 @@ int tier_meta_make(struct tier *tier, enum cache_kind kind,
 		CACHE_ID_BYTES);
 	mark.commit.number = commit;
 	mark.parents_nr = next_parents(base, mark.parents);
-	if (base != NULL && base->foreign_bytes > 0) {
-		unpack_foreign(base->foreign, base->foreign_bytes, FOREIGN_META,
-			&foreign, &foreign_nr);
-		unpack_foreign(base->foreign, base->foreign_bytes,
+	if (notes != NULL && notes->foreign_bytes > 0) {
+		unpack_foreign(notes->foreign, notes->foreign_bytes,
+			FOREIGN_META, &foreign, &foreign_nr);
+		unpack_foreign(notes->foreign, notes->foreign_bytes,
 			FOREIGN_HEADER, &headers, &headers_nr);
 	}
 	err = blob_meta_encode(

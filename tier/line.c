@@ -222,6 +222,7 @@ static void tick(void *arg)
 		line->tier->cfg.read_only)
 		return;
 	tier_flushes_end(line);
+	tier_fence_step(line);
 	if (now < line->paused_until_ns) {
 		tier_line_tick_after(line, line->paused_until_ns - now);
 		return;

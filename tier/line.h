@@ -64,13 +64,23 @@ struct work {
 	struct blob_req req;
 	struct tier_meta meta;
 	char *source, *source_etag; /* of a copy */
-	char *body;		    /* small files, targets */
+	/* A row that holds the same bytes: what others noted there goes along
+	 * with a rename. */
+	struct cache_remote twin;
+	bool has_twin;
+	/* What HEAD showed, when it proved that this request was applied. */
+	struct cache_remote landed;
+	bool has_landed;
+	char *body; /* small files, targets */
 	uint64_t body_bytes;
 	uint64_t budget_bytes; /* of the line's upload memory */
 	uint8_t md5[16];
 	bool has_md5;
 	struct upload *upload;
-	unsigned restages;
+	unsigned restages; /* other ways tried */
+	unsigned settles;  /* times that nothing had happened */
+	bool maybe;	   /* its request may yet be applied */
+	bool rescued;	   /* R1 is done with, or cannot be done */
 	/* the blocking step under way */
 	void (*block)(struct work *);
 	void (*back)(struct work *, int err);
@@ -98,6 +108,8 @@ struct tier_line {
 	int64_t timer_at_ns;	 /* earliest tick armed, 0: none */
 	uint64_t budget_bytes;	 /* of TIER_UPLOAD_BYTES in use */
 	bool starved;		 /* somebody waits for it */
+	int64_t fence_at_ns;	 /* next look at old `sent` rows, 0: now */
+	struct fence *fence;	 /* fence.c: the one asked about */
 	/* shared with other threads: */
 	struct base_mutex mutex; /* BASE_RANK_TIER_JOB */
 	bool tick_posted, stopped;
@@ -143,8 +155,11 @@ void tier_work_done(struct work *work);
 /* Runs `block` off the strand, then `back` on it. */
 void tier_work_block(struct work *work, void (*block)(struct work *),
 	void (*back)(struct work *, int err));
-/* Takes back the `sent` row of a request that surely was not applied. */
-int tier_work_unsend(struct work *work);
+/* The row is unsent again.  `maybe`: the request may yet be applied, its
+ * `sent` row stays, settled; otherwise it goes. */
+int tier_work_unsend(struct work *work, bool maybe);
+/* Another way must be found to make the name right. */
+void tier_work_other_way(struct work *work);
 /* Sends w->req, `done` runs on the strand. */
 void tier_work_ask(struct work *work, void (*back)(struct work *, int err));
 /* The store holds what was asked for, with the ETag in req.props. */
@@ -155,8 +170,23 @@ void tier_upload_start(struct work *work);
 void tier_upload_free(struct upload *upload);
 void tier_upload_fill(struct work *work); /* the request that commits */
 
+/* source.c: bytes that are only in the store */
+void tier_rescue(struct work *work, uint64_t ino);
+/* The copy's source is not what it was. */
+void tier_source_moved(struct work *work);
+/* The row's bytes are nowhere any more. */
+void tier_bytes_lost(struct work *work);
+
 /* settle.c */
 void tier_settle(struct work *work);
+/* Does the blob look like what this request would have made? */
+bool tier_sent_is_proven(
+	const struct cache_sent *sent, const struct blob_props *props);
+
+/* fence.c: `sent` rows that nobody waits for any more */
+void tier_fence_step(struct tier_line *line);
+/* Soon after one was kept. */
+void tier_fence_soon(struct tier_line *line);
 
 /* conflict.c: the store holds something else.  superseded: what was sent is
  * among its ancestors, so nothing of ours is lost. */

@@ -264,6 +264,41 @@ static bool same_bytes(
 			a->kind == CACHE_DIR);
 }
 
+int tier_late(struct tier *tier, struct cache_txn *txn,
+	struct cache_remote *remote, const struct blob_mark *mark)
+{
+	struct cache_remote old;
+	struct cache_inode inode;
+	struct cache_sent sent;
+	int err;
+
+	if (!mark->present ||
+		memcmp(mark->commit.host, cache_host(tier->cache)->bytes,
+			CACHE_ID_BYTES) != 0)
+		return 0;
+	err = cache_sent_get(txn, mark->commit.number, &sent);
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	err = sent.settled && strcmp(sent.name, remote->name) == 0 &&
+		sent.size_bytes == remote->size_bytes &&
+		sent.has_md5 == remote->has_md5 &&
+		memcmp(sent.md5, remote->md5,
+			sent.has_md5 ? sizeof(sent.md5) : 0) == 0;
+	remote->content = sent.content;
+	cache_sent_fini(&sent);
+	if (err == 0 || cache_resolve(txn, remote->name, &inode) == 0)
+		return 0;
+	if (cache_remote_get(txn, remote->name, &old) == 0) {
+		cache_remote_fini(&old); /* it is known, and owed to go */
+		return 0;
+	}
+	remote->known_seq = tier_tick(tier);
+	err = cache_remote_put(txn, remote);
+	if (err == 0)
+		err = tier_enter(tier, txn, remote->name, NULL, TIER_DELETE, 0);
+	return err < 0 ? err : 1;
+}
+
 /* Under which path a blob is shown: its own, or a shadow of it where a
  * directory has the name. */
 static int shown_path(struct cache_txn *txn, uint64_t parent, const char *name,
@@ -327,6 +362,10 @@ static int merge_blob(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	known = cache_remote_get(txn, path, &old) == 0;
 	err = may_change(txn, path, known ? old.known_seq : 0, start_seq, &may);
 	if (err == 0 && may)
+		err = tier_late(tier, txn, &remote, &mark);
+	if (err > 0)
+		may = false; /* it is gone as soon as it is told */
+	if (err >= 0 && may)
 		err = merge_row(
 			tier, txn, parent, &remote, known ? &old : NULL);
 out:
@@ -334,7 +373,7 @@ out:
 		cache_remote_fini(&old);
 	remote.name = plain;
 	cache_remote_fini(&remote);
-	return err == -ENAMETOOLONG ? 0 : err;
+	return err == -ENAMETOOLONG || err > 0 ? 0 : err;
 }
 
 /* Nothing moved: the name is still there (it may have been lost locally by

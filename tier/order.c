@@ -145,6 +145,13 @@ static int fall_out(struct tier *tier, struct cache_txn *txn, const char *path,
 	return err == -ENOENT ? nr : err;
 }
 
+uint64_t tier_serial_of(const struct cache_inode *inode)
+{
+	return inode->kind == CACHE_FILE && inode->data != CACHE_WHOLE
+		? 0
+		: inode->serial;
+}
+
 /* The row that says: the name holds this inode's state of now. */
 static void describe(struct tier *tier, struct cache_owed *row,
 	const struct cache_inode *inode, enum tier_class class)
@@ -165,7 +172,7 @@ static void describe(struct tier *tier, struct cache_owed *row,
 	}
 	row->kind = inode->kind;
 	row->ino = inode->ino;
-	row->serial = inode->serial;
+	row->serial = tier_serial_of(inode);
 	row->gen = inode->gen;
 	row->size_bytes = inode->size_bytes;
 	row->content = inode->content;
@@ -408,6 +415,22 @@ bool tier_keep_needed(struct tier *tier, struct cache_txn *txn,
 	if (cache_owed_refers(txn, inode->ino, inode->serial, &referenced) < 0)
 		return true; /* keeping too much is safe */
 	return referenced;
+}
+
+bool tier_state_waits(struct tier *tier, struct cache_txn *txn,
+	const struct cache_inode *inode)
+{
+	struct cache_owed row;
+	bool waits;
+
+	/* By its file, not by its name: it may have lost that. */
+	if (cache_owed_newest_of(txn, inode->ino, inode->serial, &row) < 0)
+		return false;
+	waits = row.entered_ns > 0 &&
+		cache_id_eq(&row.content, &inode->content) &&
+		base_boot_ns(tier->env) - row.entered_ns < TIER_WRITTEN_WAIT_NS;
+	cache_owed_fini(&row);
+	return waits;
 }
 
 /* No copy of the older state can be had: the epochs from it to now become one

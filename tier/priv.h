@@ -84,6 +84,9 @@ struct tier {
 };
 
 int tier_order_open(struct tier *tier);
+/* The data file that a row of this inode's state needs; 0: none, its bytes are
+ * in the store. */
+uint64_t tier_serial_of(const struct cache_inode *inode);
 
 int tier_fetches_open(struct tier *tier);
 void tier_fetches_stop(struct tier *tier);
@@ -126,7 +129,8 @@ void tier_remote_from_props(struct tier *tier, const char *name,
 	const struct blob_props *props, struct cache_remote *ret,
 	struct blob_mark *ret_mark);
 /* Metadata and headers of a request that makes a blob hold `attrs`; base: the
- * row it replaces or copies from, or NULL.  Freed by tier_meta_fini(). */
+ * row it replaces, or NULL; notes: the row whose metadata and headers of others
+ * are kept, or NULL.  Freed by tier_meta_fini(). */
 struct tier_meta {
 	struct blob_kv *meta, *headers;
 	size_t meta_nr, headers_nr;
@@ -134,7 +138,8 @@ struct tier_meta {
 int tier_meta_make(struct tier *tier, enum cache_kind kind,
 	const struct cache_attrs *attrs, const struct cache_id *content,
 	const struct cache_id *file, uint64_t commit,
-	const struct cache_remote *base, struct tier_meta *ret);
+	const struct cache_remote *base, const struct cache_remote *notes,
+	struct tier_meta *ret);
 void tier_meta_fini(struct tier_meta *meta);
 void tier_attrs_of(const struct cache_inode *inode, struct cache_attrs *ret);
 bool tier_attrs_eq(const struct cache_attrs *a, const struct cache_attrs *b);
@@ -153,6 +158,11 @@ int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
  * there.  Takes the content id of what it shows from the row. */
 int tier_merge_show(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	const char *name, const struct cache_remote *remote);
+/* Is the blob that `remote` describes one of our own requests, thought lost,
+ * that came late, under a name that nobody wants?  Then it is to be deleted,
+ * and not shown.  1: yes. */
+int tier_late(struct tier *tier, struct cache_txn *txn,
+	struct cache_remote *remote, const struct blob_mark *mark);
 /* Nothing moved since that row was written. */
 int tier_merge_same(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	const char *name, const struct cache_remote *remote);

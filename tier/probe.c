@@ -76,6 +76,9 @@ static int check_id(struct probe *p)
 
 static int refused(struct probe *p)
 {
+	struct tier *t = p->tier;
+	bool told;
+
 	switch (p->req.result) {
 	case BLOB_NO_CONTAINER:
 		say(p, "there is no such container",
@@ -88,11 +91,22 @@ static int refused(struct probe *p)
 			p->req.code[0] ? p->req.code : "denied");
 		return -EACCES;
 	default:
-		snprintf(p->why, p->why_bytes,
-			"the store does not answer (%s); check its address "
-			"and the network",
-			p->req.code[0] ? p->req.code
-				       : blob_result_name(p->req.result));
+		/* The store's own words, where it said any. */
+		base_lock(&t->mutex);
+		told = !t->store_up && t->store_why[0] != '\0';
+		if (told)
+			snprintf(p->why, p->why_bytes,
+				"%s; check its address "
+				"and the network",
+				t->store_why);
+		base_unlock(&t->mutex);
+		if (!told)
+			snprintf(p->why, p->why_bytes,
+				"the store does not answer (%s); check its "
+				"address and the network",
+				p->req.code[0]
+					? p->req.code
+					: blob_result_name(p->req.result));
 		return -EIO;
 	}
 }

@@ -59,7 +59,7 @@ static int expand_one(struct expand *x, size_t i)
 		row.name = path.data;
 		row.kind = inode.kind;
 		row.ino = inode.ino;
-		row.serial = inode.serial;
+		row.serial = tier_serial_of(&inode);
 		row.size_bytes = inode.size_bytes;
 		row.gen = inode.gen;
 		row.content = inode.content;

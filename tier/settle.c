@@ -2,14 +2,23 @@
  * R0: what became of a request whose answer was lost, or whose condition
  * failed (WRITEBACK sections 2, 3 and 7).
  *
- * HEAD tells what the name shows.  Ours is the exact commit of the `sent` row,
- * with the size that was sent; a blob that carries it among its parents was
- * ours and is superseded; the ETag that the request was conditional on says
- * that nothing happened; anything else is somebody else's.
+ * HEAD tells what the name shows.
+ *
+ *   R0a  the exact commit of this request, with its size and MD5: it was
+ *        applied;
+ *   R0b  the exact commit of an earlier request of this name that was thought
+ *        lost: it was applied late; the row goes on top of it;
+ *   R0c  this commit among the parents: it was ours and is superseded;
+ *   R0d  the ETag that the request was conditional on: nothing happened yet.
+ *        It may happen later, so its `sent` row stays, settled, until it is
+ *        fenced or too old (fence.c), and the row is sent again, as a request
+ *        of its own;
+ *   R0e  anything else is somebody else's (conflict.c).
  */
 #include "tier/line.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 /* The condition of the request that is settled. */
 static const char *base_etag(struct work *w)
@@ -19,74 +28,131 @@ static const char *base_etag(struct work *w)
 	return w->has_base ? w->base.etag : "";
 }
 
-static bool commit_is_ours(struct work *w, const struct blob_commit_id *id)
+static bool commit_is(
+	struct work *w, const struct blob_commit_id *id, uint64_t number)
 {
-	return id->number == w->commit &&
+	return number != 0 && id->number == number &&
 		memcmp(id->host, cache_host(w->tier->cache)->bytes,
 			CACHE_ID_BYTES) == 0;
-}
-
-static bool is_ours(struct work *w, const struct blob_mark *mark)
-{
-	return mark->present && commit_is_ours(w, &mark->commit) &&
-		(w->row.kind != CACHE_FILE ||
-			w->req.props.size_bytes == w->row.size_bytes) &&
-		(!w->has_md5 || !w->req.props.has_md5 ||
-			memcmp(w->md5, w->req.props.md5, 16) == 0);
 }
 
 static bool is_parent(struct work *w, const struct blob_mark *mark)
 {
 	for (unsigned i = 0; mark->present && i < mark->parents_nr; i++) {
-		if (commit_is_ours(w, &mark->parents[i]))
+		if (commit_is(w, &mark->parents[i], w->commit))
 			return true;
 	}
 	return false;
 }
 
-/* It was surely not applied: once more from the start. */
-static void not_applied(struct work *w)
+bool tier_sent_is_proven(
+	const struct cache_sent *sent, const struct blob_props *props)
 {
-	if (tier_work_unsend(w) < 0)
-		tier_work_again(w, TIER_S);
-	else
-		tier_work_again(w, 0);
+	return props->size_bytes == sent->size_bytes &&
+		props->has_md5 == sent->has_md5 &&
+		(!sent->has_md5 ||
+			memcmp(props->md5, sent->md5, sizeof(sent->md5)) == 0);
 }
 
-/* The blob that was to be replaced is gone: next time the name is free. */
-static void remote_gone(struct work *w)
+/* R0a, R0b: the `sent` row that the blob's commit names. */
+static bool find_sent(
+	struct work *w, const struct blob_mark *mark, struct cache_sent *ret)
+{
+	struct cache_txn *txn;
+	bool found = false;
+
+	if (!mark->present || !commit_is(w, &mark->commit, mark->commit.number))
+		return false;
+	if (cache_read(w->tier->cache, &txn) < 0)
+		return false;
+	if (cache_sent_get(txn, mark->commit.number, ret) == 0) {
+		found = strcmp(ret->name, w->row.name) == 0 &&
+			ret->op != BLOB_DELETE &&
+			tier_sent_is_proven(ret, &w->req.props);
+		if (!found)
+			cache_sent_fini(ret);
+	}
+	cache_abort(txn);
+	return found;
+}
+
+/* R0d: once more from the start.  A failed condition that nobody can explain
+ * must not be tried at the speed of the network. */
+static void not_applied(struct work *w)
+{
+	if (tier_work_unsend(w, w->maybe) < 0)
+		tier_work_again(w, TIER_S);
+	else if (w->settles++ == 0)
+		tier_work_again(w, 0);
+	else
+		tier_work_retry(w, "its condition fails, for no reason known");
+}
+
+/* What the index held of the name was not so; the row begins again on top of
+ * what is (NULL: nothing). */
+static void begin_again(struct work *w, const struct cache_remote *remote,
+	const struct cache_sent *landed)
 {
 	struct cache_txn *txn;
 	int err = cache_write(w->tier->cache, &txn);
 
-	if (err == 0) {
-		err = cache_remote_del(txn, w->row.name);
-		if (err < 0 && err != -ENOENT)
-			cache_abort(txn);
-		else
-			err = cache_commit(txn);
-	}
-	if (err < 0 && err != -ENOENT)
+	if (err < 0) {
 		tier_work_again(w, TIER_S);
+		return;
+	}
+	if (remote != NULL)
+		err = cache_remote_put(txn, remote);
 	else
+		err = cache_remote_del(txn, w->row.name);
+	if (err == -ENOENT)
+		err = 0;
+	if (err == 0)
+		err = cache_sent_fence(txn, w->row.name);
+	if (err == 0 && landed != NULL)
+		err = cache_sent_del(txn, landed->number);
+	if (err == 0 || err == -ENOENT)
+		err = cache_commit(txn);
+	else
+		cache_abort(txn);
+	if (err == 0)
 		not_applied(w);
+	else
+		tier_work_again(w, TIER_S);
+}
+
+static void found_ours(struct work *w, struct cache_remote *remote,
+	const struct cache_sent *sent)
+{
+	remote->content = sent->content;
+	if (sent->number == w->commit && sent->owed_seq == w->seq) {
+		w->landed = *remote;
+		w->has_landed = true;
+		memset(remote, 0, sizeof(*remote));
+		tier_work_accept(w);
+		return;
+	}
+	remote->known_seq = tier_tick(w->tier);
+	begin_again(w, remote, sent);
 }
 
 static void found(struct work *w)
 {
+	struct cache_sent sent;
 	struct cache_remote remote;
 	struct blob_mark mark;
 
 	tier_remote_from_props(
 		w->tier, w->row.name, &w->req.props, &remote, &mark);
-	cache_remote_fini(&remote);
-	if (w->op != BLOB_DELETE && is_ours(w, &mark))
-		tier_work_accept(w);
-	else if (strcmp(w->req.props.etag, base_etag(w)) == 0)
+	if (find_sent(w, &mark, &sent)) {
+		found_ours(w, &remote, &sent);
+		cache_sent_fini(&sent);
+	} else if (strcmp(w->req.props.etag, base_etag(w)) == 0) {
 		not_applied(w);
-	else
+	} else {
 		tier_conflict(w, &w->req.props,
 			w->op != BLOB_DELETE && is_parent(w, &mark));
+	}
+	cache_remote_fini(&remote);
 }
 
 static void head_answered(struct work *w, int err)
@@ -102,7 +168,7 @@ static void head_answered(struct work *w, int err)
 		else if (base_etag(w)[0] == '\0')
 			not_applied(w);
 		else
-			remote_gone(w);
+			begin_again(w, NULL, NULL);
 		break;
 	case BLOB_STOPPED:
 		w->state = WORK_WAITING; /* the next mount asks again */
@@ -120,6 +186,7 @@ void tier_settle(struct work *w)
 {
 	w->state = WORK_SETTLING;
 	if (w->sent.number != 0) {
+		w->maybe = true; /* of an earlier run, or asked for before */
 		w->commit = w->sent.number;
 		w->op = (enum blob_op)w->sent.op;
 	} else if (w->row.state == CACHE_OWED_SENT && w->commit == 0) {

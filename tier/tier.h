@@ -114,8 +114,7 @@ void tier_fetch_whole(struct tier *tier, uint64_t ino, bool background,
 	struct tier_call *call);
 
 /* The target of a symlink, into the index. */
-void tier_fetch_target(
-	struct tier *tier, uint64_t ino, struct tier_call *call);
+void tier_fetch_target(struct tier *tier, uint64_t ino, struct tier_call *call);
 
 /* A served read was answered from local bytes of a file that is not whole:
  * its stream goes on, and what lies ahead is asked for.  Never waits. */
@@ -164,6 +163,11 @@ void tier_kick(struct tier *tier);
  * a transaction: true if an unsent row holds its current data file. */
 bool tier_keep_needed(
 	struct tier *tier, struct cache_txn *txn, const struct cache_inode *);
+/* Does an unsent row say just this state of a written-to inode, and was it
+ * entered so lately that nobody has read the bytes for it?  Then stores that
+ * came later go with it, in its place. */
+bool tier_state_waits(struct tier *tier, struct cache_txn *txn,
+	const struct cache_inode *inode);
 /* [sync] Keeps it: a reflink, a small copy, or joins the epochs. */
 int tier_keep(struct tier *tier, uint64_t ino);
 

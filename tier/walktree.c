@@ -65,7 +65,7 @@ static void tree_end(struct tree *tree)
 	tree_free(tree);
 }
 
-static void tree_go(struct tree *tree);
+static void tree_go(struct tree *tree, unsigned done_nr);
 
 static void step_done(struct tier_call *call, int err)
 {
@@ -82,10 +82,11 @@ static void step_done(struct tier_call *call, int err)
 	}
 	if (err < 0 && tree->err == 0)
 		tree->err = err;
-	tree->active--;
 	base_unlock(&tree->mutex);
 	free(step);
-	tree_go(tree);
+	/* It counts as under way until there: nobody else may end the tree
+	 * under us. */
+	tree_go(tree, 1);
 }
 
 static bool is_fresh(struct tree *tree, uint64_t ino)
@@ -111,13 +112,15 @@ static bool is_cancelled(struct tree *tree)
 	return cancelled;
 }
 
-static void tree_go(struct tree *tree)
+/* done_nr: steps that are over, not yet taken off `active`. */
+static void tree_go(struct tree *tree, unsigned done_nr)
 {
 	struct tree_step *steps[TIER_LIST_PARALLEL];
 	bool over, cancelled = is_cancelled(tree);
 	size_t nr = 0;
 
 	base_lock(&tree->mutex);
+	tree->active -= done_nr;
 	if (cancelled && tree->err == 0)
 		tree->err = -EINTR;
 	while (tree->err == 0 && tree->todo_nr > 0 &&
@@ -147,7 +150,7 @@ static void tree_go(struct tree *tree)
 
 static void tree_begin(void *arg)
 {
-	tree_go(arg);
+	tree_go(arg, 0);
 }
 
 void tier_refresh_tree(struct tier *t, uint64_t ino, struct tier_call *call)

@@ -1,6 +1,6 @@
 /*
- * One row on its way to the store: which request makes the name right (rules
- * R1 to R4 of WRITEBACK section 3), its turn, its `sent` row, its answer.
+ * One row on its way to the store: its turn, its `sent` row, its answer.  Which
+ * request it needs is decided in plan.c.
  *
  * Invariants:
  *   W1  a visible request leaves only after its `sent` row is durable, and
@@ -36,6 +36,8 @@ static void reset(struct work *w)
 {
 	cache_owed_fini(&w->row);
 	cache_remote_fini(&w->base);
+	cache_remote_fini(&w->twin);
+	cache_remote_fini(&w->landed);
 	cache_sent_fini(&w->sent);
 	blob_req_fini(&w->req);
 	tier_meta_fini(&w->meta);
@@ -46,9 +48,12 @@ static void reset(struct work *w)
 	w->upload = NULL;
 	w->body = w->source = w->source_etag = NULL;
 	w->body_bytes = 0;
-	w->has_base = w->has_md5 = w->staged = false;
+	w->has_base = w->has_twin = w->has_landed = false;
+	w->has_md5 = w->staged = false;
 	memset(&w->row, 0, sizeof(w->row));
 	memset(&w->base, 0, sizeof(w->base));
+	memset(&w->twin, 0, sizeof(w->twin));
+	memset(&w->landed, 0, sizeof(w->landed));
 	memset(&w->sent, 0, sizeof(w->sent));
 	memset(&w->req, 0, sizeof(w->req));
 	tier_line_budget_back(w, w->budget_bytes);
@@ -212,379 +217,6 @@ void tier_work_ask(struct work *w, void (*back)(struct work *, int err))
 	tier_submit(w->tier, &w->req);
 }
 
-/* ---- loading: what would make it right ---- */
-
-/* Its last writer is not gone: it was not closed after all.  It leaves its
- * place, or, where the name holds something newer, the line. */
-static int leave_place(struct work *w, struct cache_txn *txn)
-{
-	struct tier_order *o = &w->tier->order;
-	struct cache_owed row, newer;
-	uint64_t seq;
-	int err = cache_owed_get(txn, w->seq, &row);
-
-	if (err < 0)
-		return err == -ENOENT ? 0 : err;
-	err = cache_owed_next_unsent(txn, row.name, row.seq, &newer);
-	if (err == 0) {
-		cache_owed_fini(&newer);
-		err = cache_owed_fall_out(txn, row.seq);
-	} else if (err == -ENOENT) {
-		row.epoch = ++o->epoch;
-		row.entered_ns = base_boot_ns(w->tier->env);
-		o->after_staged = true; /* an epoch of its own */
-		err = cache_owed_put(txn, &row);
-		if (err == 0)
-			err = cache_owed_renumber(txn, row.seq, &seq);
-	}
-	cache_owed_fini(&row);
-	return err;
-}
-
-/* Does the data file look as it did when the journal last heard of it, and
- * has for long? */
-static bool is_quiet(struct work *w)
-{
-	struct tier *t = w->tier;
-	struct cache_inode inode;
-	struct cache_stamp now;
-	struct cache_txn *txn;
-	uint64_t allocated;
-	int err = cache_read(t->cache, &txn);
-
-	if (err < 0)
-		return false;
-	err = cache_inode_get(txn, w->row.ino, &inode);
-	cache_abort(txn);
-	if (err == 0)
-		err = cache_data_stat(
-			t->cache, w->row.ino, w->row.serial, &now, &allocated);
-	return err == 0 && now.size_bytes == inode.stamp.size_bytes &&
-		now.mtime_ns == inode.stamp.mtime_ns &&
-		now.ctime_ns == inode.stamp.ctime_ns &&
-		base_wall_ns(t->env) - now.mtime_ns > t->cfg.writeback_open_ns;
-}
-
-/* The file is still being written.  Wait a little for the last writer to be
- * gone, unless the file has been quiet for long. */
-static void wait_for_writer(struct work *w)
-{
-	struct cache_txn *txn;
-	int err;
-
-	if (base_boot_ns(w->tier->env) - w->row.entered_ns <
-		TIER_WRITTEN_WAIT_NS) {
-		tier_work_again(w, TIER_STAMP_NS);
-		return;
-	}
-	if (is_quiet(w)) {
-		tier_upload_start(w);
-		return;
-	}
-	err = cache_write(w->tier->cache, &txn);
-	if (err == 0) {
-		err = leave_place(w, txn);
-		if (err == 0)
-			err = cache_commit(txn);
-		else
-			cache_abort(txn);
-	}
-	if (err < 0)
-		tier_work_again(w, TIER_S);
-	else
-		tier_work_done(w);
-}
-
-/* R1: the inode that lost this name, or will by this request, and whose bytes
- * are nowhere else. */
-static bool needs_rescue(struct work *w, struct cache_txn *txn)
-{
-	struct cache_remote other;
-	struct cache_inode inode;
-	bool elsewhere = false;
-
-	if (w->row.displaced == 0 || !w->has_base ||
-		cache_inode_get(txn, w->row.displaced, &inode) < 0)
-		return false;
-	if (inode.kind != CACHE_FILE || inode.data == CACHE_WHOLE ||
-		!cache_id_eq(&inode.content, &w->base.content))
-		return false;
-	if (cache_remote_holding(txn, &inode.content, NULL, &other) == 0) {
-		elsewhere = strcmp(other.name, w->row.name) != 0;
-		cache_remote_fini(&other);
-	}
-	if (!elsewhere)
-		elsewhere = cache_remote_held_twice(txn, &inode.content);
-	return !elsewhere;
-}
-
-struct rescue {
-	struct tier_call call;
-	struct work *work;
-	int err;
-};
-
-static void rescued(void *arg)
-{
-	struct rescue *rescue = arg;
-	struct work *w = rescue->work;
-	int err = rescue->err;
-
-	free(rescue);
-	if (err == 0)
-		tier_work_again(w, 0);
-	else
-		tier_work_retry(w,
-			"the only copy of an open file must be "
-			"fetched first");
-}
-
-static void rescue_done(struct tier_call *call, int err)
-{
-	struct rescue *rescue = (struct rescue *)call;
-
-	rescue->err = err;
-	base_strand_post(rescue->work->line->strand, rescued, rescue);
-}
-
-static void rescue(struct work *w, uint64_t ino)
-{
-	struct rescue *r = base_calloc(1, sizeof(*r));
-
-	w->state = WORK_PREPARING;
-	r->work = w;
-	r->call.done = rescue_done;
-	tier_fetch_whole(w->tier, ino, true, &r->call);
-}
-
-/* Another name whose blob holds the bytes that this one wants. */
-static bool find_source(struct work *w, struct cache_txn *txn)
-{
-	struct cache_remote other;
-
-	if (cache_remote_holding(txn, &w->row.content, NULL, &other) < 0)
-		return false;
-	if (strcmp(other.name, w->row.name) != 0 && other.etag[0] != '\0') {
-		w->source = base_strdup(other.name);
-		w->source_etag = base_strdup(other.etag);
-	}
-	cache_remote_fini(&other);
-	return w->source != NULL;
-}
-
-enum plan {
-	PLAN_DONE,	/* nothing to tell */
-	PLAN_DROP,	/* the row is gone */
-	PLAN_SETTLE,	/* an earlier request is not settled (R0) */
-	PLAN_TURN,	/* an older row's request is under way there */
-	PLAN_WAIT,	/* somebody writes the file */
-	PLAN_OVERTAKEN, /* its state is gone, a newer one has its own row */
-	PLAN_RESCUE,	/* R1 */
-	PLAN_REQUEST,	/* no bytes to prepare: DELETE, SET_META, a marker */
-	PLAN_UPLOAD,
-	PLAN_COPY,
-	PLAN_FETCH, /* it cannot be copied there: it goes through here */
-	PLAN_LOST,  /* no bytes to be had anywhere */
-};
-
-static enum plan plan_file(
-	struct work *w, struct cache_txn *txn, const struct cache_inode *inode)
-{
-	bool current = inode->serial == w->row.serial;
-	bool local = !current || inode->data == CACHE_WHOLE;
-
-	w->op = BLOB_PUT;
-	/* Changed in place by a writer that never closed it. */
-	if (current && local && !cache_id_eq(&inode->content, &w->row.content))
-		return PLAN_OVERTAKEN;
-	/* Somebody writes: what the store has of it can be copied all the same.
-	 */
-	if (current && inode->written && local)
-		return find_source(w, txn) ? PLAN_COPY : PLAN_WAIT;
-	if (local && w->row.size_bytes <= TIER_COPY_MIN_BYTES)
-		return PLAN_UPLOAD;
-	if (!find_source(w, txn))
-		return local ? PLAN_UPLOAD : PLAN_LOST;
-	if (w->restages == 0 && w->row.size_bytes <= TIER_COPY_SYNC_BYTES)
-		return PLAN_COPY;
-	return local ? PLAN_UPLOAD : PLAN_FETCH;
-}
-
-static enum plan plan_content(struct work *w, struct cache_txn *txn)
-{
-	struct cache_inode inode;
-	struct base_str target = BASE_STR_INIT;
-
-	if (cache_inode_get(txn, w->row.ino, &inode) < 0)
-		return PLAN_LOST;
-	w->file = inode.file;
-	if (w->row.kind == CACHE_FILE)
-		return plan_file(w, txn, &inode);
-	w->op = BLOB_PUT;
-	if (w->row.kind == CACHE_SYMLINK) {
-		/* Never read here: its blob is copied. */
-		if (cache_target_get(txn, w->row.ino, &target) < 0)
-			return find_source(w, txn) ? PLAN_COPY : PLAN_LOST;
-		w->body_bytes = target.len;
-		w->body = base_str_take(&target);
-	} else {
-		w->body = base_strdup("");
-	}
-	return PLAN_REQUEST;
-}
-
-/* Is the request under way that of an older row of this name?  One at a time:
- * that row settles it. */
-static bool is_anothers(struct work *w, struct cache_txn *txn)
-{
-	struct cache_owed row;
-
-	if (w->sent.owed_seq == w->seq ||
-		cache_owed_get(txn, w->sent.owed_seq, &row) < 0)
-		return false;
-	cache_owed_fini(&row);
-	return true;
-}
-
-static enum plan plan(struct work *w, struct cache_txn *txn)
-{
-	bool same;
-
-	if (cache_owed_get(txn, w->seq, &w->row) < 0)
-		return PLAN_DROP;
-	w->has_base = cache_remote_get(txn, w->row.name, &w->base) == 0;
-	if (cache_sent_unsettled(txn, w->row.name, &w->sent) == 0 &&
-		is_anothers(w, txn))
-		return PLAN_TURN;
-	if (w->sent.number != 0 || w->row.state == CACHE_OWED_SENT)
-		return PLAN_SETTLE;
-	if (needs_rescue(w, txn))
-		return PLAN_RESCUE;
-	if (w->row.kind == CACHE_GONE) {
-		w->op = BLOB_DELETE;
-		return w->has_base ? PLAN_REQUEST : PLAN_DONE;
-	}
-	same = w->has_base && w->base.kind == w->row.kind &&
-		(w->row.kind == CACHE_DIR ||
-			cache_id_eq(&w->base.content, &w->row.content));
-	if (!same && w->row.attrs_only && !w->has_base)
-		return PLAN_DONE; /* the blob went; nothing to set it on */
-	if (!same && !w->row.attrs_only)
-		return plan_content(w, txn);
-	if (tier_attrs_eq(&w->base.attrs, &w->row.attrs))
-		return PLAN_DONE;
-	w->op = BLOB_SET_META;
-	w->file = w->base.file;
-	return PLAN_REQUEST;
-}
-
-/* The row needs no request (any more). */
-static void finish_quietly(struct work *w, const char *lost)
-{
-	struct cache_inode inode;
-	struct cache_txn *txn;
-	int err = cache_write(w->tier->cache, &txn);
-
-	if (err == 0) {
-		if (lost != NULL)
-			log_error("%s: %s", w->row.name, lost);
-		if (lost == NULL && w->row.kind != CACHE_GONE && w->has_base &&
-			cache_inode_get(txn, w->row.ino, &inode) == 0 &&
-			cache_id_eq(&inode.content, &w->base.content) &&
-			!inode.stored) {
-			inode.stored = true;
-			err = cache_inode_put(txn, &inode);
-		}
-		if (err == 0)
-			err = cache_owed_del(txn, w->seq);
-		if (err < 0 && err != -ENOENT)
-			cache_abort(txn);
-		else
-			err = cache_commit(txn);
-	}
-	if (err < 0 && err != -ENOENT)
-		tier_work_again(w, TIER_S);
-	else
-		tier_work_done(w);
-}
-
-static void fall_out(struct work *w)
-{
-	struct cache_txn *txn;
-	int err = cache_write(w->tier->cache, &txn);
-
-	if (err == 0) {
-		err = cache_owed_fall_out(txn, w->seq);
-		if (err < 0)
-			cache_abort(txn);
-		else
-			err = cache_commit(txn);
-	}
-	if (err < 0 && err != -ENOENT)
-		tier_work_again(w, TIER_S);
-	else
-		tier_work_done(w);
-}
-
-void tier_work_load(struct work *w)
-{
-	struct cache_txn *txn;
-	enum plan p;
-
-	w->state = WORK_LOADING;
-	if (cache_read(w->tier->cache, &txn) < 0) {
-		tier_work_again(w, TIER_S);
-		return;
-	}
-	p = plan(w, txn);
-	cache_abort(txn);
-	switch (p) {
-	case PLAN_DROP:
-		tier_work_done(w);
-		break;
-	case PLAN_DONE:
-		finish_quietly(w, NULL);
-		break;
-	case PLAN_LOST:
-		finish_quietly(w,
-			"its bytes are neither here nor in the "
-			"store any more");
-		break;
-	case PLAN_SETTLE:
-		tier_settle(w);
-		break;
-	case PLAN_TURN:
-		tier_work_again(w, TIER_STAMP_NS);
-		break;
-	case PLAN_WAIT:
-		wait_for_writer(w);
-		break;
-	case PLAN_OVERTAKEN:
-		fall_out(w);
-		break;
-	case PLAN_RESCUE:
-		rescue(w, w->row.displaced);
-		break;
-	case PLAN_FETCH:
-		rescue(w, w->row.ino);
-		break;
-	case PLAN_COPY:
-		w->op = BLOB_COPY;
-		tier_work_prepared(w);
-		break;
-	case PLAN_REQUEST:
-		if (w->op == BLOB_PUT) {
-			blob_md5(w->body, w->body_bytes, w->md5);
-			w->has_md5 = true;
-		}
-		tier_work_prepared(w);
-		break;
-	case PLAN_UPLOAD:
-		tier_upload_start(w);
-		break;
-	}
-}
-
 /* ---- the turn, and the `sent` row ---- */
 
 static void send_ready(void *arg);
@@ -642,7 +274,8 @@ static bool still_the_row(struct work *w, struct cache_txn *txn)
 		return false;
 	same = row.state == CACHE_OWED_UNSENT && row.kind == w->row.kind &&
 		strcmp(row.name, w->row.name) == 0 &&
-		row.serial == w->row.serial && row.ino == w->row.ino &&
+		(row.serial == w->row.serial || row.serial == 0) &&
+		row.ino == w->row.ino &&
 		cache_id_eq(&row.content, &w->row.content) &&
 		tier_attrs_eq(&row.attrs, &w->row.attrs);
 	cache_owed_fini(&row);
@@ -653,6 +286,34 @@ static bool still_the_row(struct work *w, struct cache_txn *txn)
 	return cache_inode_get(txn, w->row.ino, &inode) == 0 &&
 		(inode.serial != w->row.serial || !inode.written ||
 			cache_id_eq(&inode.content, &w->row.content));
+}
+
+/* Whose notes of others (metadata, headers) the blob will carry: those of the
+ * blob in place, or, under a new name, those of the one that it was. */
+static const struct cache_remote *keeper(struct work *w)
+{
+	return w->has_base ? &w->base : w->has_twin ? &w->twin : NULL;
+}
+
+/* What the blob will look like. */
+static void describe_sent(struct work *w, struct cache_sent *sent)
+{
+	const struct cache_remote *same = w->op == BLOB_SET_META ? &w->base
+		: w->op == BLOB_COPY				 ? &w->twin
+								 : NULL;
+
+	sent->content = w->row.content;
+	sent->size_bytes =
+		w->row.kind == CACHE_FILE ? w->row.size_bytes : w->body_bytes;
+	sent->has_md5 = w->has_md5;
+	memcpy(sent->md5, w->md5, sizeof(sent->md5));
+	if (same == NULL)
+		return;
+	if (w->op == BLOB_SET_META)
+		sent->content = same->content;
+	sent->size_bytes = same->size_bytes;
+	sent->has_md5 = same->has_md5;
+	memcpy(sent->md5, same->md5, sizeof(sent->md5));
 }
 
 static int write_sent(struct work *w, struct cache_txn *txn)
@@ -668,7 +329,7 @@ static int write_sent(struct work *w, struct cache_txn *txn)
 	sent.op = (uint8_t)w->op;
 	if (w->has_base)
 		memcpy(sent.base_etag, w->base.etag, sizeof(sent.base_etag));
-	sent.content = w->row.content;
+	describe_sent(w, &sent);
 	sent.owed_seq = w->seq;
 	sent.sent_ns = base_boot_ns(w->tier->env);
 	err = cache_sent_add(txn, &sent);
@@ -697,8 +358,9 @@ static int fill(struct work *w)
 	if (w->op == BLOB_DELETE)
 		return 0;
 	err = tier_meta_make(w->tier, w->row.kind, &w->row.attrs,
-		&w->row.content, &w->file, w->commit,
-		w->has_base ? &w->base : NULL, &w->meta);
+		w->op == BLOB_SET_META ? &w->base.content : &w->row.content,
+		&w->file, w->commit, w->has_base ? &w->base : NULL, keeper(w),
+		&w->meta);
 	if (err < 0)
 		return err;
 	req->meta = w->meta.meta;
@@ -735,7 +397,7 @@ static void batch_durable(void *arg)
 	while ((w = TAILQ_FIRST(&batch->works)) != NULL) {
 		TAILQ_REMOVE(&batch->works, w, link);
 		if (batch->err < 0 || fill(w) < 0) {
-			tier_work_unsend(w);
+			tier_work_unsend(w, false);
 			tier_work_retry(w, "the journal cannot be written");
 			continue;
 		}
@@ -797,7 +459,21 @@ static void send_ready(void *arg)
 
 /* ---- the answer ---- */
 
-int tier_work_unsend(struct work *w)
+/* The `sent` row stays, for what may yet happen. */
+static int settle_sent(struct work *w, struct cache_txn *txn)
+{
+	struct cache_sent sent;
+	int err = cache_sent_get(txn, w->commit, &sent);
+
+	if (err < 0)
+		return err;
+	sent.settled = true;
+	err = cache_sent_put(txn, &sent);
+	cache_sent_fini(&sent);
+	return err;
+}
+
+int tier_work_unsend(struct work *w, bool maybe)
 {
 	struct cache_txn *txn;
 	struct cache_owed row;
@@ -805,7 +481,9 @@ int tier_work_unsend(struct work *w)
 
 	if (err < 0)
 		return err;
-	err = cache_sent_del(txn, w->commit);
+	err = maybe ? settle_sent(w, txn) : cache_sent_del(txn, w->commit);
+	if (err == -ENOENT)
+		err = 0; /* fenced */
 	if (err == 0 && cache_owed_get(txn, w->seq, &row) == 0) {
 		row.state = CACHE_OWED_UNSENT;
 		err = cache_owed_put(txn, &row);
@@ -815,7 +493,10 @@ int tier_work_unsend(struct work *w)
 		cache_abort(txn);
 		return err;
 	}
-	return cache_commit(txn);
+	err = cache_commit(txn);
+	if (maybe && err == 0)
+		tier_fence_soon(w->line);
+	return err;
 }
 
 /* What the name shows now is not what it showed: inodes whose bytes were only
@@ -856,39 +537,59 @@ static int mark_stored(struct work *w, struct cache_txn *txn)
 }
 
 /* The remote row after an accepted request. */
+static void describe_remote(struct work *w, struct cache_remote *r)
+{
+	const struct cache_remote *notes = keeper(w);
+	struct cache_sent sent = { 0 };
+
+	describe_sent(w, &sent);
+	memset(r, 0, sizeof(*r));
+	memcpy(r->etag, w->req.props.etag, sizeof(r->etag));
+	r->kind = w->row.kind;
+	r->size_bytes = sent.size_bytes;
+	r->content = sent.content;
+	r->has_md5 = sent.has_md5;
+	memcpy(r->md5, sent.md5, sizeof(r->md5));
+	r->file = w->file;
+	r->commit_host = *cache_host(w->tier->cache);
+	r->commit_number = w->commit;
+	if (w->has_base) {
+		tier_parents_next(&w->base, &r->parents, &r->parents_bytes);
+		r->slash = w->base.slash && w->op == BLOB_SET_META;
+	}
+	if (notes != NULL) {
+		r->foreign = notes->foreign;
+		r->foreign_bytes = notes->foreign_bytes;
+	}
+}
+
 static int put_remote(struct work *w, struct cache_txn *txn)
 {
-	struct cache_remote r = { 0 };
+	struct cache_remote r;
 	int err;
 
+	if (w->has_landed)
+		r = w->landed;
+	else
+		describe_remote(w, &r);
 	r.name = w->row.name;
-	memcpy(r.etag, w->req.props.etag, sizeof(r.etag));
-	r.kind = w->row.kind;
-	r.size_bytes =
-		w->row.kind == CACHE_FILE ? w->row.size_bytes : w->body_bytes;
-	r.content = w->op == BLOB_SET_META ? w->base.content : w->row.content;
-	r.file = w->file;
-	r.commit_host = *cache_host(w->tier->cache);
-	r.commit_number = w->commit;
 	r.attrs = w->row.attrs;
-	if (w->op == BLOB_SET_META) {
-		r.size_bytes = w->base.size_bytes;
-		r.has_md5 = w->base.has_md5;
-		memcpy(r.md5, w->base.md5, sizeof(r.md5));
-	} else if (w->has_md5) {
-		r.has_md5 = true;
-		memcpy(r.md5, w->md5, sizeof(r.md5));
-	}
-	if (w->has_base) {
-		tier_parents_next(&w->base, &r.parents, &r.parents_bytes);
-		r.foreign = w->base.foreign;
-		r.foreign_bytes = w->base.foreign_bytes;
-		r.slash = w->base.slash && w->op == BLOB_SET_META;
-	}
 	r.known_seq = tier_tick(w->tier);
 	err = cache_remote_put(txn, &r);
-	free(r.parents);
+	if (!w->has_landed)
+		free(r.parents);
 	return err;
+}
+
+/* Of this request nothing is to be feared any more, nor of earlier ones that
+ * asked for an ETag. */
+static int fence(struct work *w, struct cache_txn *txn)
+{
+	int err = cache_sent_fence(txn, w->row.name);
+
+	if (err == 0)
+		err = cache_sent_del(txn, w->commit);
+	return err == -ENOENT ? 0 : err;
 }
 
 static int apply(struct work *w, struct cache_txn *txn)
@@ -899,15 +600,17 @@ static int apply(struct work *w, struct cache_txn *txn)
 		err = cache_remote_del(txn, w->row.name);
 	else
 		err = put_remote(w, txn);
+	if (err == -ENOENT)
+		err = 0;
 	if (err == 0 && w->op != BLOB_DELETE)
 		err = mark_stored(w, txn);
 	if (err == 0)
 		err = unstore_displaced(w, txn);
 	if (err == 0)
-		err = cache_sent_del_name(txn, w->row.name);
+		err = fence(w, txn);
 	if (err == 0)
 		err = cache_owed_del(txn, w->seq);
-	return err;
+	return err == -ENOENT ? 0 : err;
 }
 
 /* All answers that have come, in one transaction (W4 holds for each). */
@@ -958,35 +661,50 @@ void tier_work_accept(struct work *w)
 	}
 }
 
-/* The blocks are gone, or the copy's source is: another way must be found. */
-static void another_way(struct work *w)
+/* The blocks are gone, or it cannot be copied. */
+void tier_work_other_way(struct work *w)
 {
-	tier_work_unsend(w);
 	if (++w->restages > TIER_RESTAGE_MAX)
 		tier_work_refused(w);
 	else
-		tier_work_again(w, 0);
+		tier_work_again(
+			w, w->restages == 1 ? 0 : pause_of(w->restages));
+}
+
+static void other_way(struct work *w)
+{
+	tier_work_unsend(w, false);
+	tier_work_other_way(w);
+}
+
+/* A copy has two conditions, and not every service says which one failed. */
+static void condition_failed(struct work *w)
+{
+	if (w->op != BLOB_COPY || strncmp(w->req.code, "Target", 6) == 0 ||
+		strcmp(w->req.code, "BlobAlreadyExists") == 0) {
+		tier_settle(w);
+		return;
+	}
+	tier_work_unsend(w, false);
+	tier_source_moved(w);
 }
 
 static void answered(struct work *w, int err)
 {
 	(void)err;
+	w->maybe = w->req.result == BLOB_AMBIGUOUS || w->req.uncertain;
 	switch (w->req.result) {
 	case BLOB_OK:
 		tier_work_accept(w);
 		break;
 	case BLOB_NOT_FOUND:
 		if (w->op == BLOB_COPY)
-			another_way(w);
+			condition_failed(w);
 		else
 			tier_settle(w);
 		break;
 	case BLOB_CONDITION:
-		if (w->op == BLOB_COPY &&
-			strncmp(w->req.code, "Source", 6) == 0)
-			another_way(w);
-		else
-			tier_settle(w);
+		condition_failed(w);
 		break;
 	case BLOB_AMBIGUOUS:
 		tier_settle(w);
@@ -994,7 +712,7 @@ static void answered(struct work *w, int err)
 	case BLOB_BAD_BLOCKS:
 	case BLOB_UNSUPPORTED:
 	case BLOB_CORRUPT:
-		another_way(w);
+		other_way(w);
 		break;
 	case BLOB_STOPPED:
 		w->state = WORK_WAITING; /* settled by the next mount */
@@ -1002,16 +720,16 @@ static void answered(struct work *w, int err)
 	case BLOB_UNAVAILABLE:
 	case BLOB_DENIED:
 	case BLOB_NO_CONTAINER:
-		tier_work_unsend(w);
+		tier_work_unsend(w, false);
 		tier_line_pause(w->line);
 		tier_work_retry(w, blob_result_name(w->req.result));
 		break;
 	case BLOB_BUSY:
-		tier_work_unsend(w);
+		tier_work_unsend(w, false);
 		tier_work_retry(w, w->req.code);
 		break;
 	default:
-		tier_work_unsend(w);
+		tier_work_unsend(w, false);
 		tier_work_refused(w);
 		break;
 	}

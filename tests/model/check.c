@@ -106,6 +106,11 @@ static void check_order(struct model *m, const struct change *now)
 		if (c->epoch == 0 || c->open || c->epoch >= now->epoch ||
 			strcmp(c->name, now->name) == 0)
 			continue;
+		/* Theirs may be another one when its turn comes. */
+		if (c->kind == CACHE_FILE &&
+			(c->version < 0 || m->versions[c->version].foreign ||
+				m->versions[c->version].killed))
+			continue;
 		if (!is_done(m, c) && !is_superseded(m, c, now)) {
 			model_fail(m,
 				"order: %s of epoch %llu (change %llu) is "
@@ -119,6 +124,15 @@ static void check_order(struct model *m, const struct change *now)
 	}
 }
 
+static bool is_shown(struct model *m, int version)
+{
+	for (size_t i = 0; i < m->blobs_nr; i++) {
+		if (m->blobs[i].there && m->blobs[i].version == version)
+			return true;
+	}
+	return false;
+}
+
 /* C4 */
 static void check_seen(struct model *m, struct mblob *b, int was_version)
 {
@@ -127,10 +141,26 @@ static void check_seen(struct model *m, struct mblob *b, int was_version)
 			m->changes[i].seen == was_version)
 			return;
 	}
-	model_fail(m,
-		"%s: v%d of the second writer was replaced, and nobody here "
-		"had seen it",
-		b->name, was_version);
+	/* Taken along by a rename?  Then it comes again. */
+	m->taken =
+		base_realloc(m->taken, (m->taken_nr + 1) * sizeof(*m->taken));
+	m->taken[m->taken_nr++] = was_version;
+}
+
+static void check_taken(struct model *m)
+{
+	for (size_t i = 0; i < m->taken_nr && !m->failed; i++) {
+		struct version *v = &m->versions[m->taken[i]];
+		bool seen = false;
+
+		for (size_t k = 0; k < m->changes_nr && !seen; k++)
+			seen = m->changes[k].seen == m->taken[i];
+		if (!seen && !v->killed && !is_shown(m, m->taken[i]))
+			model_fail(m,
+				"end: %.*s of the second writer is gone, and "
+				"nobody here had seen it",
+				(int)v->head_len, v->head);
+	}
 }
 
 void check_applied(struct model *m, struct mblob *b, bool was_there,
@@ -291,14 +321,10 @@ static void check_kept(struct model *m)
 {
 	for (uint64_t ino = 0; ino < m->inos_cap && !m->failed; ino++) {
 		int version = m->ino_version[ino];
-		bool found = false;
 
 		if (version < 0 || m->versions[version].killed)
 			continue;
-		for (size_t i = 0; i < m->blobs_nr && !found; i++)
-			found = m->blobs[i].there &&
-				m->blobs[i].version == version;
-		if (!found)
+		if (!is_shown(m, version))
 			model_fail(m, "end: v%d of inode %llu is lost: %.40s",
 				version, (unsigned long long)ino,
 				m->versions[version].head);
@@ -415,6 +441,8 @@ static void check_now(struct model *m)
 	if (!m->failed)
 		check_kept(m);
 	if (!m->failed)
+		check_taken(m);
+	if (!m->failed)
 		check_tags(m);
 	if (m->failed)
 		return;
@@ -432,6 +460,8 @@ void check_end(struct model *m)
 	while (call_close(m, &r))
 		;
 	settle_down(m);
+	if (!m->failed)
+		local_forget(m);
 	if (!m->failed)
 		check_now(m);
 	if (m->failed)

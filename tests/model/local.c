@@ -107,28 +107,40 @@ static int drop_one(void *arg, uint64_t ino)
 	return 0;
 }
 
-/* After a mount nobody has anything open: what the last process left. */
-static void drop_left(struct model *m)
+/* The kernel forgets what has no name: FORGET. */
+void local_forget(struct model *m)
 {
-	struct base_str held = BASE_STR_INIT, written = BASE_STR_INIT;
+	struct base_str held = BASE_STR_INIT;
 	struct cache_txn *txn;
-	struct cache_inode inode;
 	bool gone;
 
 	assert(cache_read(m->cache, &txn) == 0);
 	assert(cache_held_each(txn, drop_one, &held) == 0);
-	assert(cache_written_each(txn, drop_one, &written) == 0);
 	cache_abort(txn);
 	for (size_t i = 0; i < held.len; i += sizeof(uint64_t)) {
 		uint64_t ino;
 
 		memcpy(&ino, held.data + i, sizeof(ino));
 		assert(cache_write(m->cache, &txn) == 0);
-		cache_held_put(txn, ino, false, &gone);
+		cache_held_put(txn, ino, handle_of(m, ino) != NULL, &gone);
 		assert(cache_commit(txn) == 0);
-		if (ino < m->inos_cap)
+		if (ino < m->inos_cap && handle_of(m, ino) == NULL)
 			m->ino_version[ino] = -1;
 	}
+	base_str_fini(&held);
+}
+
+/* After a mount nobody has anything open: what the last process left. */
+static void drop_left(struct model *m)
+{
+	struct base_str written = BASE_STR_INIT;
+	struct cache_txn *txn;
+	struct cache_inode inode;
+
+	local_forget(m);
+	assert(cache_read(m->cache, &txn) == 0);
+	assert(cache_written_each(txn, drop_one, &written) == 0);
+	cache_abort(txn);
 	for (size_t i = 0; i < written.len; i += sizeof(uint64_t)) {
 		uint64_t ino;
 
@@ -152,7 +164,6 @@ static void drop_left(struct model *m)
 			break;
 		}
 	}
-	base_str_fini(&held);
 	base_str_fini(&written);
 }
 
@@ -512,6 +523,20 @@ static int seen_version(
 	return version;
 }
 
+/* Of an inode, also of one whose bytes were never here. */
+static int inode_version(
+	struct model *m, struct cache_txn *txn, const struct cache_inode *inode)
+{
+	struct cache_remote remote;
+	int version;
+
+	if (cache_remote_holding(txn, &inode->content, NULL, &remote) < 0)
+		return ino_version(m, inode->ino);
+	version = m->etag_version[etag_number(remote.etag)];
+	cache_remote_fini(&remote);
+	return version;
+}
+
 static struct change *note_change(struct model *m, struct cache_txn *txn,
 	const char *name, enum cache_kind kind, uint64_t ino, int version)
 {
@@ -536,7 +561,8 @@ static void note_epoch(struct cache_txn *txn, struct change *c)
 
 	if (cache_owed_newest_unsent(txn, c->name, &row) < 0)
 		return;
-	if (row.kind == c->kind && (row.kind == CACHE_GONE || row.ino == c->ino))
+	if (row.kind == c->kind &&
+		(row.kind == CACHE_GONE || row.ino == c->ino))
 		c->epoch = row.epoch;
 	cache_owed_fini(&row);
 }
@@ -1121,7 +1147,7 @@ static int note_tree(void *arg, const struct cache_dentry *dentry,
 	}
 	note_change(t->m, t->txn, to, inode->kind, inode->ino,
 		inode->kind == CACHE_DIR ? version_add(t->m, "", 0, 0, false)
-					 : ino_version(t->m, inode->ino))
+					 : inode_version(t->m, t->txn, inode))
 		->open = inode->kind == CACHE_FILE && inode->written;
 	note_change(t->m, t->txn, path, CACHE_GONE, inode->ino, -1);
 	if (inode->kind == CACHE_DIR)
@@ -1141,7 +1167,7 @@ static void note_rename(struct model *m, struct cache_txn *txn,
 		.new_dir = to,
 		.at = BASE_STR_INIT };
 	int version = inode->kind == CACHE_DIR ? version_add(m, "", 0, 0, false)
-					       : ino_version(m, inode->ino);
+					       : inode_version(m, txn, inode);
 
 	note_change(m, txn, to, inode->kind, inode->ino, version)->open =
 		inode->kind == CACHE_FILE && inode->written;
@@ -1305,10 +1331,10 @@ bool call_exchange(struct model *m, const char *from, const char *to)
 	err = catch_up(m, txn, &a);
 	if (err == 0)
 		err = catch_up(m, txn, &b);
-	note_change(m, txn, to, a.kind, a.ino, ino_version(m, a.ino))->open =
-		a.kind == CACHE_FILE && a.written;
-	note_change(m, txn, from, b.kind, b.ino, ino_version(m, b.ino))->open =
-		b.kind == CACHE_FILE && b.written;
+	note_change(m, txn, to, a.kind, a.ino, inode_version(m, txn, &a))
+		->open = a.kind == CACHE_FILE && a.written;
+	note_change(m, txn, from, b.kind, b.ino, inode_version(m, txn, &b))
+		->open = b.kind == CACHE_FILE && b.written;
 	if (err == 0)
 		err = cache_dentry_set(txn, from_parent.ino, from_name, b.ino);
 	if (err == 0)

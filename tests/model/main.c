@@ -108,6 +108,7 @@ static void model_free(struct model *m)
 	free(m->changes);
 	free(m->etag_version);
 	free(m->ino_version);
+	free(m->taken);
 }
 
 /* False: a promise was broken. */

@@ -158,6 +158,8 @@ struct model {
 	struct change *changes;
 	size_t changes_nr;
 	struct handle handles[HANDLES_MAX];
+	int *taken; /* versions of the second writer that went away here */
+	size_t taken_nr;
 	int *ino_version; /* what a file should hold, by ino; -1 */
 	uint64_t inos_cap;
 	uint64_t groups; /* of earlier lives */
@@ -215,6 +217,7 @@ void foreign_mkdir(struct model *m, const char *name);
 void local_open(struct model *m);  /* a mount */
 void local_close(struct model *m); /* a clean end */
 void local_crash(struct model *m); /* a kill -9, and a new mount */
+void local_forget(struct model *m);
 void local_template(struct model *m);
 bool local_claim(void *arg, uint64_t ino);
 int local_await(struct model *m, int64_t max_ns,

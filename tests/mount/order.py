@@ -46,7 +46,9 @@ class Writer:
         return os.path.join(self.mnt, name)
 
     def put(self, name, data, flags=os.O_CREAT | os.O_TRUNC, sync=False):
-        fd = os.open(self.path(name), os.O_WRONLY | flags, 0o644)
+        # Who may read may also map it: its last store is seen by no stamp.
+        mode = self.random.choice((os.O_WRONLY, os.O_RDWR))
+        fd = os.open(self.path(name), mode | flags, 0o644)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view[:1 << 20]):]
@@ -126,7 +128,8 @@ def write(mnt, out, rounds, seed):
         w.checkpoint(nr)
         if nr % 4 == 3:
             # What was never sent would leave the line, and form a group.
-            subprocess.run([os.environ["FOREBAY"], "flush", mnt], check=True)
+            subprocess.run([os.environ["FOREBAY"], "flush", mnt], check=True,
+                           stdout=subprocess.DEVNULL)
             w.delete(nr - 3)
         if w.random.random() < 0.2:
             time.sleep(w.random.random() * 0.4)

@@ -1,0 +1,351 @@
+/*
+ * What would make a name right: the row and what the store holds are compared
+ * (rules R1 to R4 of WRITEBACK section 3), on the strand.
+ */
+#include "tier/line.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Its last writer is not gone: it was not closed after all.  It leaves its
+ * place, or, where the name holds something newer, the line. */
+static int leave_place(struct work *w, struct cache_txn *txn)
+{
+	struct tier_order *o = &w->tier->order;
+	struct cache_owed row, newer;
+	uint64_t seq;
+	int err = cache_owed_get(txn, w->seq, &row);
+
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	err = cache_owed_next_unsent(txn, row.name, row.seq, &newer);
+	if (err == 0) {
+		cache_owed_fini(&newer);
+		err = cache_owed_fall_out(txn, row.seq);
+	} else if (err == -ENOENT) {
+		row.epoch = ++o->epoch;
+		row.entered_ns = base_boot_ns(w->tier->env);
+		o->after_staged = true; /* an epoch of its own */
+		err = cache_owed_put(txn, &row);
+		if (err == 0)
+			err = cache_owed_renumber(txn, row.seq, &seq);
+	}
+	cache_owed_fini(&row);
+	return err;
+}
+
+/* Does the data file look as it did when the journal last heard of it, and
+ * has for long? */
+static bool is_quiet(struct work *w)
+{
+	struct tier *t = w->tier;
+	struct cache_inode inode;
+	struct cache_stamp now;
+	struct cache_txn *txn;
+	uint64_t allocated;
+	int err = cache_read(t->cache, &txn);
+
+	if (err < 0)
+		return false;
+	err = cache_inode_get(txn, w->row.ino, &inode);
+	cache_abort(txn);
+	if (err == 0)
+		err = cache_data_stat(
+			t->cache, w->row.ino, w->row.serial, &now, &allocated);
+	return err == 0 && now.size_bytes == inode.stamp.size_bytes &&
+		now.mtime_ns == inode.stamp.mtime_ns &&
+		now.ctime_ns == inode.stamp.ctime_ns &&
+		base_wall_ns(t->env) - now.mtime_ns > t->cfg.writeback_open_ns;
+}
+
+/* The file is still being written.  Wait a little for the last writer to be
+ * gone, unless the file has been quiet for long. */
+static void wait_for_writer(struct work *w)
+{
+	struct cache_txn *txn;
+	int err;
+
+	if (base_boot_ns(w->tier->env) - w->row.entered_ns <
+		TIER_WRITTEN_WAIT_NS) {
+		tier_work_again(w, TIER_STAMP_NS);
+		return;
+	}
+	if (is_quiet(w)) {
+		tier_upload_start(w);
+		return;
+	}
+	err = cache_write(w->tier->cache, &txn);
+	if (err == 0) {
+		err = leave_place(w, txn);
+		if (err == 0)
+			err = cache_commit(txn);
+		else
+			cache_abort(txn);
+	}
+	if (err < 0)
+		tier_work_again(w, TIER_S);
+	else
+		tier_work_done(w);
+}
+
+/* R1: the inode that lost this name, or will by this request, and whose bytes
+ * are nowhere else. */
+static bool needs_rescue(struct work *w, struct cache_txn *txn)
+{
+	struct cache_remote other;
+	struct cache_inode inode;
+	bool elsewhere = false;
+
+	if (w->row.displaced == 0 || !w->has_base || w->rescued ||
+		cache_inode_get(txn, w->row.displaced, &inode) < 0)
+		return false;
+	if (inode.kind != CACHE_FILE || inode.data == CACHE_WHOLE ||
+		!cache_id_eq(&inode.content, &w->base.content))
+		return false;
+	if (cache_remote_holding(txn, &inode.content, NULL, &other) == 0) {
+		elsewhere = strcmp(other.name, w->row.name) != 0;
+		cache_remote_fini(&other);
+	}
+	if (!elsewhere)
+		elsewhere = cache_remote_held_twice(txn, &inode.content);
+	return !elsewhere;
+}
+
+/* Another name whose blob holds the bytes that this one wants. */
+static bool find_twin(struct work *w, struct cache_txn *txn)
+{
+	if (!w->has_twin)
+		w->has_twin = cache_remote_holding(txn, &w->row.content, NULL,
+				      &w->twin) == 0;
+	return w->has_twin && strcmp(w->twin.name, w->row.name) != 0;
+}
+
+static bool find_source(struct work *w, struct cache_txn *txn)
+{
+	if (!find_twin(w, txn) || w->twin.etag[0] == '\0')
+		return false;
+	free(w->source);
+	free(w->source_etag);
+	w->source = base_strdup(w->twin.name);
+	w->source_etag = base_strdup(w->twin.etag);
+	return true;
+}
+
+enum plan {
+	PLAN_DONE,	/* nothing to tell */
+	PLAN_DROP,	/* the row is gone */
+	PLAN_SETTLE,	/* an earlier request is not settled (R0) */
+	PLAN_TURN,	/* an older row's request is under way there */
+	PLAN_WAIT,	/* somebody writes the file */
+	PLAN_OVERTAKEN, /* its state is gone, a newer one has its own row */
+	PLAN_RESCUE,	/* R1 */
+	PLAN_REQUEST,	/* no bytes to prepare: DELETE, SET_META, a marker */
+	PLAN_UPLOAD,
+	PLAN_COPY,
+	PLAN_FETCH, /* it cannot be copied there: it goes through here */
+	PLAN_LOST,  /* no bytes to be had anywhere */
+};
+
+static enum plan plan_file(
+	struct work *w, struct cache_txn *txn, const struct cache_inode *inode)
+{
+	bool same = cache_id_eq(&inode->content, &w->row.content);
+	bool current = inode->serial == w->row.serial;
+	bool local = !current;
+
+	w->op = BLOB_PUT;
+	if (w->row.serial == 0 || current)
+		local = inode->data == CACHE_WHOLE;
+	/* Changed in place by a writer that never closed it. */
+	if (current && local && !same)
+		return PLAN_OVERTAKEN;
+	/* It was only in the store; is it here by now? */
+	if (w->row.serial == 0) {
+		local = current = local && same;
+		if (local)
+			w->row.serial = inode->serial;
+	}
+	/* Somebody writes: what the store has of it can be copied all the same.
+	 */
+	if (current && inode->written && local)
+		return find_source(w, txn) ? PLAN_COPY : PLAN_WAIT;
+	if (local && w->row.size_bytes <= TIER_COPY_MIN_BYTES)
+		return PLAN_UPLOAD;
+	if (!find_source(w, txn))
+		return local ? PLAN_UPLOAD : PLAN_LOST;
+	if (w->restages == 0 && w->row.size_bytes <= TIER_COPY_SYNC_BYTES)
+		return PLAN_COPY;
+	return local ? PLAN_UPLOAD : PLAN_FETCH;
+}
+
+static enum plan plan_content(struct work *w, struct cache_txn *txn)
+{
+	struct cache_inode inode;
+	struct base_str target = BASE_STR_INIT;
+
+	if (cache_inode_get(txn, w->row.ino, &inode) < 0)
+		return PLAN_LOST;
+	w->file = inode.file;
+	find_twin(w, txn);
+	if (w->row.kind == CACHE_FILE)
+		return plan_file(w, txn, &inode);
+	w->op = BLOB_PUT;
+	if (w->row.kind == CACHE_SYMLINK) {
+		/* Never read here: its blob is copied. */
+		if (cache_target_get(txn, w->row.ino, &target) < 0)
+			return find_source(w, txn) ? PLAN_COPY : PLAN_LOST;
+		w->body_bytes = target.len;
+		w->body = base_str_take(&target);
+	} else {
+		w->body = base_strdup("");
+	}
+	return PLAN_REQUEST;
+}
+
+/* Is the request under way that of an older row of this name?  One at a time:
+ * that row settles it. */
+static bool is_anothers(struct work *w, struct cache_txn *txn)
+{
+	struct cache_owed row;
+
+	if (w->sent.owed_seq == w->seq ||
+		cache_owed_get(txn, w->sent.owed_seq, &row) < 0)
+		return false;
+	cache_owed_fini(&row);
+	return true;
+}
+
+static enum plan plan(struct work *w, struct cache_txn *txn)
+{
+	bool same;
+
+	if (cache_owed_get(txn, w->seq, &w->row) < 0)
+		return PLAN_DROP;
+	w->has_base = cache_remote_get(txn, w->row.name, &w->base) == 0;
+	if (cache_sent_unsettled(txn, w->row.name, &w->sent) == 0 &&
+		is_anothers(w, txn))
+		return PLAN_TURN;
+	if (w->sent.number != 0 || w->row.state == CACHE_OWED_SENT)
+		return PLAN_SETTLE;
+	if (needs_rescue(w, txn))
+		return PLAN_RESCUE;
+	if (w->row.kind == CACHE_GONE) {
+		w->op = BLOB_DELETE;
+		return w->has_base ? PLAN_REQUEST : PLAN_DONE;
+	}
+	same = w->has_base && w->base.kind == w->row.kind &&
+		(w->row.kind == CACHE_DIR ||
+			cache_id_eq(&w->base.content, &w->row.content));
+	if (!same && w->row.attrs_only && !w->has_base)
+		return PLAN_DONE; /* the blob went; nothing to set it on */
+	if (!same && !w->row.attrs_only)
+		return plan_content(w, txn);
+	if (tier_attrs_eq(&w->base.attrs, &w->row.attrs))
+		return PLAN_DONE;
+	w->op = BLOB_SET_META;
+	w->file = w->base.file;
+	return PLAN_REQUEST;
+}
+
+/* The row needs no request (any more). */
+static void finish_quietly(struct work *w)
+{
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	int err = cache_write(w->tier->cache, &txn);
+
+	if (err == 0) {
+		if (w->row.kind != CACHE_GONE && w->has_base &&
+			cache_inode_get(txn, w->row.ino, &inode) == 0 &&
+			cache_id_eq(&inode.content, &w->base.content) &&
+			!inode.stored) {
+			inode.stored = true;
+			err = cache_inode_put(txn, &inode);
+		}
+		if (err == 0)
+			err = cache_owed_del(txn, w->seq);
+		if (err < 0 && err != -ENOENT)
+			cache_abort(txn);
+		else
+			err = cache_commit(txn);
+	}
+	if (err < 0 && err != -ENOENT)
+		tier_work_again(w, TIER_S);
+	else
+		tier_work_done(w);
+}
+
+static void fall_out(struct work *w)
+{
+	struct cache_txn *txn;
+	int err = cache_write(w->tier->cache, &txn);
+
+	if (err == 0) {
+		err = cache_owed_fall_out(txn, w->seq);
+		if (err < 0)
+			cache_abort(txn);
+		else
+			err = cache_commit(txn);
+	}
+	if (err < 0 && err != -ENOENT)
+		tier_work_again(w, TIER_S);
+	else
+		tier_work_done(w);
+}
+
+void tier_work_load(struct work *w)
+{
+	struct cache_txn *txn;
+	enum plan p;
+
+	w->state = WORK_LOADING;
+	if (cache_read(w->tier->cache, &txn) < 0) {
+		tier_work_again(w, TIER_S);
+		return;
+	}
+	p = plan(w, txn);
+	cache_abort(txn);
+	switch (p) {
+	case PLAN_DROP:
+		tier_work_done(w);
+		break;
+	case PLAN_DONE:
+		finish_quietly(w);
+		break;
+	case PLAN_LOST:
+		tier_bytes_lost(w);
+		break;
+	case PLAN_SETTLE:
+		tier_settle(w);
+		break;
+	case PLAN_TURN:
+		tier_work_again(w, TIER_STAMP_NS);
+		break;
+	case PLAN_WAIT:
+		wait_for_writer(w);
+		break;
+	case PLAN_OVERTAKEN:
+		fall_out(w);
+		break;
+	case PLAN_RESCUE:
+		tier_rescue(w, w->row.displaced);
+		break;
+	case PLAN_FETCH:
+		tier_rescue(w, w->row.ino);
+		break;
+	case PLAN_COPY:
+		w->op = BLOB_COPY;
+		tier_work_prepared(w);
+		break;
+	case PLAN_REQUEST:
+		if (w->op == BLOB_PUT) {
+			blob_md5(w->body, w->body_bytes, w->md5);
+			w->has_md5 = true;
+		}
+		tier_work_prepared(w);
+		break;
+	case PLAN_UPLOAD:
+		tier_upload_start(w);
+		break;
+	}
+}
