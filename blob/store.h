@@ -272,7 +272,8 @@ struct blob_config {
  * store answers is found out by the first request.  On failure writes one
  * line (what, why, what to do) to `ret_why`.  -EINVAL: the URL or credentials
  * make no sense; -EACCES: a credentials file others can read; -ENOKEY: no
- * credential at all; -ENOENT: `dir:` path missing.
+ * credential at all.  A `dir:` path that is missing may only be away: requests
+ * find out.
  */
 int blob_store_open(const struct blob_config *config,
 	struct blob_store **ret_store, char *ret_why, size_t why_bytes);

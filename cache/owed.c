@@ -423,7 +423,7 @@ int cache_owed_repoint(
 
 	cache_db_begin(&q, txn,
 		"UPDATE owed SET serial = ?3 WHERE ino = ?1 AND serial = ?2 "
-		"AND state <> 2 AND attrs_only = 0 AND content = "
+		"AND state <> 2 AND attrs_only = 0 AND content IS "
 		"(SELECT content FROM inode WHERE ino = ?1) RETURNING size");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, serial);

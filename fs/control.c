@@ -34,6 +34,7 @@ struct slot {
 struct fs_control {
 	struct fs_control_config config;
 	char path[108];
+	ino_t inode; /* of that file */
 	int listen_fd;
 	int stop_fd; /* the mount ends */
 	int wake_fd; /* a connection ended */
@@ -338,6 +339,7 @@ static void *jobs_main(void *arg)
 static int open_socket(struct fs_control *c)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct stat st;
 	int fd;
 
 	/* Our umask is 077; who finds the directory may look for a mount. */
@@ -356,13 +358,25 @@ static int open_socket(struct fs_control *c)
 		chmod(c->path, 0600) < 0 ||
 		(c->config.m->owner != geteuid() &&
 			chown(c->path, c->config.m->owner, (gid_t)-1) < 0) ||
-		listen(fd, 128) < 0) {
+		stat(c->path, &st) < 0 || listen(fd, 128) < 0) {
 		int err = -errno;
 
 		close(fd);
 		return err;
 	}
+	c->inode = st.st_ino;
 	return fd;
+}
+
+/* Takes its file away, unless it is already another mount's: the kernel gives
+ * the device number to somebody else as soon as ours is unmounted.  (The bound
+ * socket holds its inode, so the number is not used again.) */
+static void unlink_socket(const struct fs_control *c)
+{
+	struct stat st;
+
+	if (stat(c->path, &st) == 0 && st.st_ino == c->inode)
+		unlink(c->path);
 }
 
 static void free_control(struct fs_control *c)
@@ -408,7 +422,7 @@ int fs_control_start(const struct fs_control_config *config,
 		snprintf(why, why_bytes,
 			"mount: no more threads; raise the "
 			"limit on processes");
-		unlink(c->path);
+		unlink_socket(c);
 		free_control(c);
 		return -err;
 	}
@@ -420,7 +434,7 @@ void fs_control_stop(struct fs_control *c)
 {
 	if (c == NULL)
 		return;
-	unlink(c->path);
+	unlink_socket(c);
 	ring(c->stop_fd);
 	pthread_join(c->accept_thread, NULL);
 	pthread_join(c->jobs_thread, NULL);

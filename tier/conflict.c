@@ -291,11 +291,13 @@ static int settle_sent(struct lost *lost)
 }
 
 /* Does the name hold a file or symlink that the store was never shown?  The
- * newest row says so; without one, the row that lost. */
+ * newest row says so; without one, the row that lost.  What is being written
+ * is one, too, with no row yet. */
 static int wants_edit(struct lost *lost, bool superseded, bool *ret)
 {
 	struct work *w = lost->w;
 	struct cache_dentry dentry;
+	struct cache_inode inode;
 	struct cache_owed newest;
 	int err;
 
@@ -307,14 +309,17 @@ static int wants_edit(struct lost *lost, bool superseded, bool *ret)
 				(*ret || !newest.attrs_only);
 		cache_owed_fini(&newest);
 	}
-	if (err < 0 && err != -ENOENT)
-		return err;
-	if (!lost->has_parent)
+	if (err == -ENOENT || err == 0)
+		err = lost->has_parent ? 0 : -ENOENT;
+	if (err == 0)
+		err = cache_dentry_get(
+			lost->txn, lost->parent, lost->name, &dentry);
+	if (err == 0)
+		err = cache_inode_get(lost->txn, dentry.ino, &inode);
+	if (err < 0)
 		*ret = false;
-	if (!*ret)
-		return 0;
-	err = cache_dentry_get(lost->txn, lost->parent, lost->name, &dentry);
-	*ret = err == 0;
+	else if (inode.kind == CACHE_FILE && inode.written)
+		*ret = true;
 	return err == -ENOENT ? 0 : err;
 }
 

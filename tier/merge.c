@@ -179,7 +179,7 @@ int tier_merge_show(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 		inode.stored = true;
 		return cache_inode_put(txn, &inode);
 	}
-	if (inode.kind == remote->kind && !inode.written &&
+	if (inode.kind == remote->kind &&
 		cache_id_eq(&inode.content, &remote->content)) {
 		take_attrs(&inode, remote);
 		inode.stored = true;
@@ -319,6 +319,18 @@ static int shown_path(struct cache_txn *txn, uint64_t parent, const char *name,
 	return blob_name_shadow(remote->name, ret, CACHE_PATH_MAX);
 }
 
+/* Is somebody writing to what has this name?  Then it is about to be owed:
+ * other content is met by its close, under the ETag that we know. */
+static bool is_written(struct cache_txn *txn, uint64_t parent, const char *name)
+{
+	struct cache_dentry dentry;
+	struct cache_inode inode;
+
+	return cache_dentry_get(txn, parent, name, &dentry) == 0 &&
+		cache_inode_get(txn, dentry.ino, &inode) == 0 &&
+		inode.kind == CACHE_FILE && inode.written;
+}
+
 /* A blob whose row may change. */
 static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	struct cache_remote *remote, const struct cache_remote *old)
@@ -332,6 +344,8 @@ static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 		return tier_merge_same(tier, txn, parent, name, old);
 	if (old != NULL && same_bytes(old, remote))
 		remote->content = old->content;
+	else if (is_written(txn, parent, name))
+		return 0;
 	else
 		cache_id_new(tier->cache, &remote->content);
 	err = cache_remote_put(txn, remote);

@@ -181,6 +181,17 @@ static bool is_local(struct work *w, struct cache_txn *txn)
 		cache_inode_get(txn, w->row.ino, &inode) < 0 || inode.written;
 }
 
+/* Does the name still hold that file?  Nobody meant to take theirs along, or
+ * to delete it, who has removed or replaced it since. */
+static bool is_wanted(struct work *w, struct cache_txn *txn)
+{
+	struct cache_inode inode;
+
+	return cache_resolve(txn, w->row.name, &inode) == 0 &&
+		inode.ino == w->row.ino &&
+		cache_id_eq(&inode.content, &w->row.content);
+}
+
 static int learn(struct work *w, struct cache_txn *txn)
 {
 	struct cache_remote remote, old;
@@ -204,11 +215,14 @@ static int learn(struct work *w, struct cache_txn *txn)
 		remote.content = old.content;
 	else
 		cache_id_new(w->tier->cache, &remote.content);
-	if (same || !is_local(w, txn)) {
-		if (!same)
-			err = take_along(w, txn, &remote);
+	if (same) {
+		err = cache_remote_put(txn, &remote);
+	} else if (!is_local(w, txn) && is_wanted(w, txn)) {
+		err = take_along(w, txn, &remote);
 		if (err == 0)
 			err = cache_remote_put(txn, &remote);
+	} else if (!is_local(w, txn)) {
+		err = cache_owed_fall_out(txn, w->seq);
 	}
 	cache_remote_fini(&remote);
 	cache_remote_fini(&old);

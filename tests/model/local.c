@@ -158,7 +158,8 @@ static void drop_left(struct model *m)
 				.written = true,
 				.ino = ino,
 				.serial = inode.serial,
-				.dirty = true };
+				.dirty = true,
+				.seen = -2 };
 			m->handles[h].fd = cache_data_open(
 				m->cache, ino, inode.serial, O_RDWR);
 			break;
@@ -696,6 +697,8 @@ static void flush_handle(struct model *m, struct handle *h)
 		c = note_change(
 			m, txn, path.data, CACHE_FILE, h->ino, h->version);
 		c->open = true;
+		if (h->seen != -2) /* of an earlier life */
+			c->seen = h->seen;
 		err = tier_enter(
 			m->tier, txn, path.data, &inode, TIER_CONTENT, 0);
 		if (err == 0)
@@ -796,7 +799,8 @@ bool call_create(struct model *m, const char *path, struct rnd *r, bool hold)
 		.ino = inode.ino,
 		.serial = 1,
 		.written = true,
-		.dirty = true };
+		.dirty = true,
+		.seen = -1 };
 	h->fd = cache_data_open(m->cache, inode.ino, 1, O_RDWR | O_CREAT);
 	assert(h->fd >= 0);
 	touch(m, h->fd);
@@ -892,7 +896,8 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 		.ino = inode.ino,
 		.serial = inode.serial,
 		.written = true,
-		.dirty = truncate };
+		.dirty = truncate,
+		.seen = seen_version(m, txn, path) };
 	h->fd = cache_data_open(m->cache, inode.ino, inode.serial,
 		alone ? O_RDWR | O_CREAT : O_RDWR);
 	model_say(m, "    open %s ino %llu%s%s%s", path,
@@ -1367,6 +1372,10 @@ bool call_chmod(struct model *m, const char *path, uint32_t mode)
 		cache_abort(txn);
 		return false;
 	}
+	/* A prefix gets a marker to carry it. */
+	if (inode.implicit)
+		note_change(m, txn, path, CACHE_DIR, inode.ino,
+			version_add(m, "", 0, 0, false));
 	inode.mode = mode;
 	inode.meta_gen++;
 	inode.implicit = false;

@@ -107,6 +107,7 @@ struct handle {
 	uint64_t ino;
 	int version; /* of what is in the data file, -1: a step between */
 	bool dirty;  /* since the last flush */
+	int seen;    /* what the store showed at the open, as we knew, or -1 */
 	int fd;
 	uint64_t serial;
 };

@@ -985,7 +985,7 @@ void foreign_meta(struct model *m, const char *name, unsigned how)
 		drop_key(b, "forebay");
 	} else if (how == 2) {
 		put_key(b, "forebay", text);
-	} else {
+	} else if (mkv_find(b->meta, b->meta_nr, "is_symlink") == NULL) {
 		put_key(b, "permissions",
 			rnd_pct(&m->rnd, 50) ? "33184" : "33152");
 	}

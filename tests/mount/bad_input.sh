@@ -50,9 +50,11 @@ unmade "$CACHE"
 
 t_claim "store names that make no sense are refused"
 for store in nonsense http:// ftp://x/y https://a.blob.core.windows.net \
-  https://a.blob.core.windows.net/UPPER dir: "dir:$T/nowhere"; do
+  https://a.blob.core.windows.net/UPPER dir: dir:relative; do
   mount_at 2 "." "$store" "$MNT" "cache=$CACHE"
 done
+# It may only be away, but a first mount needs it.
+mount_at 1 "." "dir:$T/nowhere" "$MNT" "cache=$CACHE"
 unmade "$CACHE"
 
 t_claim "a mount point that is missing, no directory, or not empty is refused"

@@ -2,6 +2,7 @@
 # Lost races: a blob changes behind forebay while the local copy is dirty.
 # Both versions are kept, `conflicts` and `status` say so, nothing else stops;
 # where nothing is lost there is no conflict.
+# shellcheck disable=SC2016 # what race() evaluates
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/blobd.sh"
 t_begin

@@ -58,7 +58,7 @@ ends_at KILL get python3 -c "
 import mmap
 f = open('$MNT/large3', 'rb')
 print(mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)[30000000])"
-t_eq "after all that" "$(cat "$MNT/small/f0000001" | wc -c)" 5000
+t_eq "after all that" "$(wc -c < <(cat "$MNT/small/f0000001"))" 5000
 t_eq "and" "$(head -c 1000000 "$MNT/large1" | wc -c)" 1000000
 [ -d "$MNT/list3/sub" ] || t_fail "list3 is gone"
 

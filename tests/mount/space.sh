@@ -69,7 +69,7 @@ t_eq "the limit" "$(t_status cache_limit_bytes)" "$LIMIT"
 t_claim "reading through $((READS * FILE / MiB)) MiB: no error, within the limit"
 watch
 for i in $(seq $READS); do
-  t_eq "size of f$i" "$(cat "$MNT/in/f$i" | wc -c)" $FILE
+  t_eq "size of f$i" "$(wc -c < <(cat "$MNT/in/f$i"))" $FILE
 done
 watched || exit 1
 rest get in/f7 | cmp - "$MNT/in/f7" || t_fail "other bytes"

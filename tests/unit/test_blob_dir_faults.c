@@ -260,10 +260,9 @@ START_TEST(open_says_what_is_wrong)
 		const char *url;
 		int err;
 	} cases[] = { { "dir:relative", -EINVAL }, { "dir:", -EINVAL },
-		{ "dir:/no/such/directory", -ENOENT },
 		{ "dir:/etc/passwd", -ENOTDIR } };
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		struct blob_config config = { .url = cases[i].url };
 		struct blob_store *s;
 		char why[256] = "";

@@ -265,18 +265,23 @@ END_TEST
 
 START_TEST(unsent_rows_follow_a_directory_rename)
 {
+	static const char *const names[] = { "old/a", "old/b/\xff", "old",
+		"old-x/a" };
 	struct test_cache *t = test_cache_new(MIB);
 	struct cache_txn *txn = test_write(t);
 	uint64_t sent = owe(txn, 1, "old/sent");
 
 	set_state(txn, sent, CACHE_OWED_SENT);
-	owe(txn, 1, "old/a");
-	owe(txn, 1, "old/b/\xff");
-	owe(txn, 1, "old");
-	owe(txn, 1, "old-x/a");
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct cache_owed row = row_of(1, names[i], CACHE_FILE);
+
+		OK(cache_owed_add(txn, &row));
+	}
+	/* What is deleted was deleted under its old name. */
+	owe(txn, 1, "old/gone");
 	OK(cache_owed_rename(txn, "old", "new/deep"));
-	check_line(
-		txn, 0, 0, "old/sent new/deep/a new/deep/b/\xff old old-x/a");
+	check_line(txn, 0, 0,
+		"old/sent new/deep/a new/deep/b/\xff old old-x/a old/gone");
 	OK(cache_commit(txn));
 	test_cache_free(t);
 }
@@ -535,6 +540,7 @@ START_TEST(no_step_looks_at_all_rows)
 	OK(cache_owed_join(txn, 1, 2));
 	OK(cache_owed_rename(txn, "d", "e"));
 	OK(cache_owed_refers(txn, 1, 1, &a));
+	cache_owed_newest_of(txn, 1, 1, &row);
 	OK(cache_owed_repoint(txn, 1, 1, 2));
 	OK(cache_owed_totals(txn, &totals));
 	OK(cache_counts_get(txn, &counts));

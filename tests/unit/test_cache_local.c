@@ -192,6 +192,7 @@ static uint64_t owe(struct test_cache *t, uint64_t ino)
 	OK(cache_inode_get(txn, ino, &inode));
 	row.serial = inode.serial;
 	row.size_bytes = inode.size_bytes;
+	row.content = inode.content;
 	OK(cache_owed_add(txn, &row));
 	OK(cache_commit(txn));
 	return row.seq;
@@ -337,6 +338,34 @@ START_TEST(copy_of_an_owed_state_is_kept_by_its_row)
 	OK(cache_commit(txn));
 	ck_assert(!file_exists(t, ino, kept));
 	ck_assert(file_exists(t, ino, inode.serial));
+	ck_assert_uint_eq(test_used(t), used);
+	test_cache_free(t);
+}
+END_TEST
+
+START_TEST(row_of_an_overtaken_state_does_not_get_a_newer_one)
+{
+	struct test_cache *t = test_cache_new(1024 * MIB);
+	uint64_t ino = test_file(t, 64 * KIB);
+	struct cache_inode inode = test_inode(t, ino);
+	uint64_t used, kept = inode.serial_top + 1;
+	struct cache_txn *txn;
+	bool refers = false;
+
+	owe(t, ino);
+	used = test_used(t);
+	txn = test_write(t);
+	cache_id_new(t->cache, &inode.content); /* changed in place */
+	inode.serial_top = kept;
+	OK(cache_inode_put(txn, &inode));
+	OK(cache_commit(txn));
+	OK(cache_data_clone(t->cache, ino, inode.serial, kept, MIB));
+	txn = test_write(t);
+	OK(cache_owed_repoint(txn, ino, inode.serial, kept));
+	OK(cache_owed_refers(txn, ino, inode.serial, &refers));
+	OK(cache_commit(txn));
+	ck_assert(refers);
+	ck_assert(!file_exists(t, ino, kept));
 	ck_assert_uint_eq(test_used(t), used);
 	test_cache_free(t);
 }
@@ -491,6 +520,7 @@ int main(void)
 	tcase_add_test(c, two_rows_keep_one_file);
 	tcase_add_test(c, row_that_takes_new_content_lets_go_of_the_old);
 	tcase_add_test(c, copy_of_an_owed_state_is_kept_by_its_row);
+	tcase_add_test(c, row_of_an_overtaken_state_does_not_get_a_newer_one);
 	tcase_add_test(c, held_inode_goes_with_its_last_row);
 	tcase_add_test(c, power_cut_takes_back_what_was_not_flushed);
 	tcase_add_test(c, death_of_the_process_takes_nothing_back);
