@@ -511,6 +511,8 @@ struct cache_conflict {
 int cache_conflict_add(
 	struct cache_txn *txn, const struct cache_conflict *conflict);
 int cache_conflict_del(struct cache_txn *txn, uint64_t id);
+/* The copy has lost its name: whoever took it away has settled it. */
+int cache_conflict_settled(struct cache_txn *txn, const char *copy);
 typedef int (*cache_conflict_fn)(
 	void *arg, const struct cache_conflict *conflict);
 int cache_conflict_each(

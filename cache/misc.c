@@ -118,6 +118,16 @@ int cache_conflict_del(struct cache_txn *txn, uint64_t id)
 	return del_row(txn, "DELETE FROM conflict WHERE id = ?", id);
 }
 
+int cache_conflict_settled(struct cache_txn *txn, const char *copy)
+{
+	struct cache_query q;
+
+	/* No index: there are few, and few copies are ever taken away. */
+	cache_db_begin(&q, txn, "DELETE FROM conflict WHERE copy = ?");
+	cache_db_bind_name(&q, copy);
+	return cache_db_run(&q);
+}
+
 int cache_conflict_each(
 	struct cache_txn *txn, cache_conflict_fn each, void *arg)
 {

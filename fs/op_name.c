@@ -117,6 +117,18 @@ int fs_unname(
 	return err;
 }
 
+/* Can the store hold a file of this name here? */
+static int check_name(struct fs_name_op *op, struct cache_txn *txn)
+{
+	struct base_str path = BASE_STR_INIT;
+	int err = cache_path_join(txn, op->parent, op->name, &path);
+
+	if (err == 0)
+		err = tier_name_check(op->call.m->tier, path.data);
+	base_str_fini(&path);
+	return err;
+}
+
 int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
 	enum cache_kind kind, mode_t mode, struct cache_inode *ret)
 {
@@ -132,6 +144,9 @@ int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
 	err = cache_dentry_get(txn, op->parent, op->name, &dentry);
 	if (err != -ENOENT)
 		return err == 0 ? -EEXIST : err;
+	err = check_name(op, txn);
+	if (err < 0)
+		return err;
 
 	memset(ret, 0, sizeof(*ret));
 	ret->kind = kind;

@@ -116,8 +116,13 @@ static int tell(struct rename_op *op, struct cache_txn *txn, struct move *mv,
 {
 	struct fs_mount *m = op->name.call.m;
 	uint64_t displaced = mv->exists ? mv->target.ino : 0;
-	int err;
+	int err = 0;
 
+	/* A name that is there already may be held as it is. */
+	if (!mv->exists)
+		err = tier_name_check(m->tier, new_path);
+	if (err < 0)
+		return err;
 	if (op->flags & RENAME_EXCHANGE) {
 		err = tier_enter(m->tier, txn, new_path, &mv->inode,
 			TIER_RENAME, mv->target.ino);

@@ -283,6 +283,26 @@ static int classify(struct tier *tier, struct cache_txn *txn, const char *path,
 	return err;
 }
 
+int tier_name_check(struct tier *tier, const char *path)
+{
+	size_t len = strlen(".forebay");
+
+	if (strncmp(path, ".forebay", len) == 0 &&
+		(path[len] == '\0' || path[len] == '/'))
+		return -EPERM;
+	if (blob_name_is_reserved(path))
+		return -EINVAL;
+	return blob_name_check(tier->store, path);
+}
+
+/* A conflict copy that is taken away settles its conflict. */
+static int settle_conflict(struct cache_txn *txn, const char *path)
+{
+	return strstr(path, ".conflict-") != NULL
+		? cache_conflict_settled(txn, path)
+		: 0;
+}
+
 int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 	const struct cache_inode *inode, enum tier_change change,
 	uint64_t displaced)
@@ -300,7 +320,9 @@ int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 	if (inode != NULL && change == TIER_ATTR)
 		return enter_attrs(tier, txn, path, inode);
 	if (inode == NULL) {
-		err = store_shows(txn, path, &shown);
+		err = settle_conflict(txn, path);
+		if (err == 0)
+			err = store_shows(txn, path, &shown);
 		if (err < 0)
 			return err;
 		if (!shown) {
@@ -329,6 +351,8 @@ int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
 	int err;
 
 	err = blob_name_check(tier->store, new_path);
+	if (err == 0)
+		err = settle_conflict(txn, old_path);
 	if (err == 0)
 		err = store_shows(txn, old_path, &old_shown);
 	if (err == 0)

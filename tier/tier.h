@@ -134,6 +134,10 @@ enum tier_change {
 	TIER_SYMLINK,
 };
 
+/* May a file of this name be made?  -EPERM: `.forebay` is forebay's own;
+ * -EINVAL, -ENAMETOOLONG: the store cannot hold it. */
+int tier_name_check(struct tier *tier, const char *path);
+
 /*
  * `path` now holds `inode` (NULL: nothing), at this place in the order.
  * `displaced`: the inode that lost the name (0: none); if nothing names it

@@ -339,8 +339,10 @@ static void run_tree(const char *dir, const char *prefix, unsigned threads,
 	};
 	pthread_t *ids = calloc(threads, sizeof(*ids));
 	double begin = now_s();
+	size_t all;
 
 	walk(dir, &job.names);
+	all = job.names.nr;
 	if (keep > 0) {
 		struct rlimit limit = { keep + 256, keep + 256 };
 
@@ -370,6 +372,10 @@ static void run_tree(const char *dir, const char *prefix, unsigned threads,
 		read_fd(job.names.paths[i], job.fds[i], seed_of(blob),
 			(uint64_t)st.st_size);
 	}
+	for (size_t i = 0; i < all; i++)
+		free(job.names.paths[i]);
+	free(job.names.paths);
+	free(job.fds);
 	free(ids);
 }
 

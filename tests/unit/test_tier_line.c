@@ -1,5 +1,6 @@
 /* The line, the reconciler and the merge, on a `dir:` store. */
 #include <check.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -225,6 +226,44 @@ START_TEST(edit_against_edit_keeps_both)
 }
 END_TEST
 
+static int take_copy(void *arg, const struct cache_conflict *conflict)
+{
+	snprintf(arg, 1024, "%s", conflict->copy);
+	return 0;
+}
+
+START_TEST(taking_the_copy_away_settles_the_conflict)
+{
+	struct tier_status status;
+	struct cache_txn *txn;
+	char copy[1024] = "";
+
+	rig_write(&rig, "a.txt", "base");
+	ck_assert_int_eq(rig_flush(&rig, ""), 0);
+	rig_store_write(&rig, "a.txt", "theirs");
+	rig_write(&rig, "a.txt", "mine");
+	ck_assert_int_eq(rig_flush(&rig, ""), 0);
+	ck_assert_int_eq(cache_read(rig.cache, &txn), 0);
+	ck_assert_int_eq(cache_conflict_each(txn, take_copy, copy), 0);
+	cache_abort(txn);
+	ck_assert_str_ne(copy, "");
+	rig_unlink(&rig, copy);
+	tier_status(rig.tier, &status);
+	ck_assert_uint_eq(status.conflicts, 0);
+}
+END_TEST
+
+START_TEST(reserved_names_are_refused)
+{
+	ck_assert_int_eq(tier_name_check(rig.tier, ".forebay"), -EPERM);
+	ck_assert_int_eq(tier_name_check(rig.tier, ".forebay/id"), -EPERM);
+	ck_assert_int_eq(tier_name_check(rig.tier, ".forebays"), 0);
+	ck_assert_int_eq(tier_name_check(rig.tier, "d/.forebay"), 0);
+	ck_assert_int_eq(
+		tier_name_check(rig.tier, "x\xe2\x80\x9b" "blob"), -EINVAL);
+}
+END_TEST
+
 START_TEST(local_delete_remote_edit_keeps_theirs)
 {
 	char *got;
@@ -335,6 +374,8 @@ int main(void)
 	tcase_add_test(tc, a_foreign_file_is_read);
 	tcase_add_test(tc, a_foreign_change_is_seen);
 	tcase_add_test(tc, edit_against_edit_keeps_both);
+	tcase_add_test(tc, taking_the_copy_away_settles_the_conflict);
+	tcase_add_test(tc, reserved_names_are_refused);
 	tcase_add_test(tc, local_delete_remote_edit_keeps_theirs);
 	tcase_add_test(tc, remote_delete_local_edit_is_made_again);
 	tcase_add_test(tc, what_is_owed_survives_a_close);
