@@ -181,6 +181,9 @@ struct cache_inode {
 
 int cache_inode_get(
 	struct cache_txn *txn, uint64_t ino, struct cache_inode *ret);
+/* A file with this content that is not whole here, one with a name first. */
+int cache_inode_far(struct cache_txn *txn, const struct cache_id *content,
+	struct cache_inode *ret);
 /* Inserts; ino, and for 0 times now, are filled in.  Numbers are never used
  * twice. */
 int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode);
@@ -372,8 +375,8 @@ int cache_owed_newest_unsent(
 int cache_owed_next_unsent(struct cache_txn *txn, const char *name,
 	uint64_t after_seq, struct cache_owed *ret);
 /* Does no other row of its name, but those set aside, come before this one? */
-int cache_owed_is_first(struct cache_txn *txn, const struct cache_owed *row,
-	bool *ret);
+int cache_owed_is_first(
+	struct cache_txn *txn, const struct cache_owed *row, bool *ret);
 /* Removes a row whose state will not be sent; the next one of its name answers
  * for it: for the bytes, if that is attrs_only, and for `displaced`. */
 int cache_owed_fall_out(struct cache_txn *txn, uint64_t seq);
@@ -386,6 +389,9 @@ int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret);
 /* The lowest epoch with a row that is not set aside, or with a directory
  * rename; 0: none. */
 int cache_owed_first_epoch(struct cache_txn *txn, uint64_t *ret);
+/* The highest seq of an epoch's rows that are not set aside; 0: none. */
+int cache_owed_last_of_epoch(
+	struct cache_txn *txn, uint64_t epoch, uint64_t *ret);
 /* Rows not set aside with epoch >= `epoch` after (`epoch`, `after_seq`), in
  * (epoch, seq) order, until non-zero. */
 typedef int (*cache_owed_fn)(void *arg, const struct cache_owed *row);
@@ -439,6 +445,11 @@ int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row);
 int cache_owed_prefix_put(
 	struct cache_txn *txn, const struct cache_owed_prefix *row);
 int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq);
+/* All of them, in order of seq. */
+typedef int (*cache_owed_prefix_fn)(
+	void *arg, const struct cache_owed_prefix *row);
+int cache_owed_prefix_each(
+	struct cache_txn *txn, cache_owed_prefix_fn each, void *arg);
 /* The oldest of an epoch <= `epoch`. */
 int cache_owed_prefix_first(
 	struct cache_txn *txn, uint64_t epoch, struct cache_owed_prefix *ret);

@@ -87,6 +87,19 @@ int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret)
 	return get_number(&q, ret);
 }
 
+int cache_owed_last_of_epoch(
+	struct cache_txn *txn, uint64_t epoch, uint64_t *ret)
+{
+	struct cache_query q;
+
+	*ret = 0;
+	cache_db_begin(&q, txn,
+		"SELECT seq FROM owed INDEXED BY owed_line "
+		"WHERE state <> 2 AND epoch = ? ORDER BY seq DESC LIMIT 1");
+	cache_db_bind_u64(&q, epoch);
+	return get_number(&q, ret);
+}
+
 int cache_owed_first_epoch(struct cache_txn *txn, uint64_t *ret)
 {
 	struct cache_query q;

@@ -81,6 +81,26 @@ int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq)
 	return err;
 }
 
+int cache_owed_prefix_each(
+	struct cache_txn *txn, cache_owed_prefix_fn each, void *arg)
+{
+	struct cache_owed_prefix row;
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT seq, epoch, old_dir, new_dir, deleting, cursor FROM "
+		"owed_prefix ORDER BY seq");
+	while ((err = cache_db_step(&q)) > 0) {
+		read_row(&q, &row);
+		err = each(arg, &row);
+		cache_owed_prefix_fini(&row);
+		if (err != 0)
+			break;
+	}
+	return cache_db_end(&q, err);
+}
+
 int cache_owed_prefix_first(
 	struct cache_txn *txn, uint64_t epoch, struct cache_owed_prefix *ret)
 {

@@ -12,6 +12,7 @@
  *	dentry_ino	a name of an inode (paths, hard links)
  *	inode_written	writers that an earlier run left behind
  *	inode_flush	what a power cut may have taken back
+ *	inode_far	files whose bytes are only in the store, by content
  *	owed_line	the line in its order, without what is set aside
  *	owed_aside	what was refused for good
  *	owed_group	groups, for status
@@ -39,6 +40,8 @@ static const char version_1[] =
 	"	flush_nr INTEGER NOT NULL DEFAULT 0, target BLOB);"
 	"CREATE INDEX inode_written ON inode(ino) WHERE written = 1;"
 	"CREATE INDEX inode_flush ON inode(flush_nr) WHERE flush_nr > 0;"
+	"CREATE INDEX inode_far ON inode(content) WHERE content IS NOT NULL AND"
+	"	data <> 2 AND kind = 1;"
 	"CREATE TABLE dentry(parent INTEGER, name BLOB, ino INTEGER, cookie INTEGER,"
 	"	PRIMARY KEY(parent, name)) WITHOUT ROWID;"
 	"CREATE UNIQUE INDEX dentry_cookie ON dentry(parent, cookie);"

@@ -94,6 +94,26 @@ static void bind_columns(struct cache_query *q, const struct cache_inode *i)
 	cache_db_bind_u64(q, i->local_bytes);
 }
 
+int cache_inode_far(struct cache_txn *txn, const struct cache_id *content,
+	struct cache_inode *ret)
+{
+	struct cache_query q;
+	int err;
+
+	if (cache_id_is_none(content))
+		return -ENOENT;
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_INODE_COLUMNS " FROM inode i INDEXED BY "
+		"inode_far WHERE i.content = ? AND i.content IS NOT NULL AND "
+		"i.data <> 2 AND i.kind = 1 ORDER BY i.nlink DESC LIMIT 1");
+	cache_db_bind_id(&q, content);
+	err = cache_db_one(&q);
+	if (err == 0)
+		cache_inode_read(&q, ret);
+	return cache_db_end(&q, err);
+}
+_Static_assert(CACHE_WHOLE == 2 && CACHE_FILE == 1, "as in the SQL");
+
 int cache_inode_get(
 	struct cache_txn *txn, uint64_t ino, struct cache_inode *ret)
 {

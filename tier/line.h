@@ -80,7 +80,8 @@ struct work {
 	unsigned restages; /* other ways tried */
 	unsigned settles;  /* times that nothing had happened */
 	bool maybe;	   /* its request may yet be applied */
-	bool rescued;	   /* R1 is done with, or cannot be done */
+	uint64_t rescue_ino;
+	bool rescued; /* R1 is done with, or cannot be done */
 	/* the blocking step under way */
 	void (*block)(struct work *);
 	void (*back)(struct work *, int err);

@@ -4,16 +4,17 @@
  *
  * Rules, by number, as the tests name them:
  *   L1  only rows of the lowest epoch become visible;
- *   L2  the newest row of the whole line goes when all others of its epoch
- *       are done;
+ *   L2  the newest row of an epoch goes when all others of it are done: a
+ *       first `latest` is a new name like what it names, and mostly the last
+ *       of them;
  *   L3  large files of later epochs are staged ahead;
  *   L4  a group (joined epochs) becomes visible when all of it is staged: new
  *       names, then replacements but the newest of each directory, then
  *       those, then deletions;
+ *   L5  a row is due TIER_STAGE_DELAY after it entered, at once for a flush;
  *   L7  of several rows of one name only the first is on its way: the next
  *       needs the ETag that the first will have, and a commit drops what was
- *       staged under its name;
- *   L5  a row is due TIER_STAGE_DELAY after it entered, at once for a flush;
+ *       staged under its name.
  */
 #include "tier/look.h"
 
@@ -103,7 +104,7 @@ static int look_at(void *arg, const struct cache_owed *row)
 	if (!is_due(look, row))
 		return 0;
 	/* L2 */
-	pick(look, row, row->seq != look->max_seq || look->in_epoch == 1);
+	pick(look, row, row->seq != look->last_seq || look->in_epoch == 1);
 	return 0;
 }
 
@@ -218,10 +219,11 @@ int tier_look(struct look *look, struct cache_txn *txn)
 	int err = cache_owed_first_epoch(txn, &look->epoch);
 
 	look->txn = txn;
-	if (err == 0)
-		err = cache_owed_max_seq(txn, &look->max_seq);
 	if (err < 0 || look->epoch == 0)
 		return err;
-	err = cache_owed_each(txn, look->epoch, 0, group_of_first, look);
+	err = cache_owed_last_of_epoch(txn, look->epoch, &look->last_seq);
+	if (err == 0)
+		err = cache_owed_each(
+			txn, look->epoch, 0, group_of_first, look);
 	return err < 0 ? err : look_at_epoch(look, txn);
 }

@@ -12,7 +12,7 @@ struct newest; /* look.c: of a directory, in a group */
 struct look {
 	struct tier_line *line;
 	struct cache_txn *txn;
-	uint64_t epoch, max_seq;
+	uint64_t epoch, last_seq; /* the lowest, and its newest row */
 	int64_t now;
 	bool flushing;
 	size_t in_epoch;     /* rows of it seen */

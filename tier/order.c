@@ -23,7 +23,7 @@
  * transaction leaves the memory ahead of the table, which only begins an epoch
  * too many.
  */
-#include "tier/priv.h"
+#include "tier/order.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -70,8 +70,7 @@ void tier_mark_sync(struct tier *tier)
 	atomic_store(&tier->order.after_sync, true);
 }
 
-/* Begins an epoch where the rules want one before a change of this class. */
-static void next_epoch(struct tier *tier, enum tier_class class)
+void tier_order_next(struct tier *tier, enum tier_class class)
 {
 	struct tier_order *o = &tier->order;
 	int64_t now = base_boot_ns(tier->env);
@@ -88,8 +87,7 @@ static void next_epoch(struct tier *tier, enum tier_class class)
 	o->after_staged = false;
 }
 
-/* Does the store show this name, or may it soon, by a request under way? */
-static int store_shows(struct cache_txn *txn, const char *path, bool *ret)
+int tier_order_shows(struct cache_txn *txn, const char *path, bool *ret)
 {
 	struct cache_remote remote;
 	struct cache_sent sent;
@@ -109,7 +107,7 @@ static int store_shows(struct cache_txn *txn, const char *path, bool *ret)
 	return err == -ENOENT ? 0 : err;
 }
 
-static int join(
+int tier_order_join(
 	struct tier *tier, struct cache_txn *txn, uint64_t a, uint64_t b)
 {
 	if (a >= b)
@@ -118,9 +116,8 @@ static int join(
 	return cache_owed_join(txn, a, b);
 }
 
-/* O5: all unsent rows of a name fall out.  Returns how many did. */
-static int fall_out(struct tier *tier, struct cache_txn *txn, const char *path,
-	bool deleted)
+int tier_order_fall_out(struct tier *tier, struct cache_txn *txn,
+	const char *path, bool deleted)
 {
 	struct tier_order *o = &tier->order;
 	struct cache_owed row, newest;
@@ -134,7 +131,7 @@ static int fall_out(struct tier *tier, struct cache_txn *txn, const char *path,
 		if (deleted && o->replacement_seq > seq &&
 			cache_owed_get(txn, o->replacement_seq, &newest) == 0) {
 			cache_owed_fini(&newest);
-			err = join(tier, txn, epoch, o->epoch);
+			err = tier_order_join(tier, txn, epoch, o->epoch);
 		}
 		if (err == 0)
 			err = cache_owed_del(txn, seq);
@@ -188,8 +185,7 @@ static bool is_overwritten(
 		!cache_id_eq(&row->content, &inode->content);
 }
 
-/* O6: puts the state into the line. */
-static int put_row(struct tier *tier, struct cache_txn *txn, const char *path,
+int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 	const struct cache_inode *inode, enum tier_class class,
 	uint64_t displaced)
 {
@@ -250,15 +246,15 @@ static int enter_attrs(struct tier *tier, struct cache_txn *txn,
 	}
 	if (err != -ENOENT)
 		return err;
-	err = store_shows(txn, path, &shown);
+	err = tier_order_shows(txn, path, &shown);
 	if (err < 0)
 		return err;
 	/* A file that is being written enters at its close; a directory
 	 * without a marker gets one. */
 	if (!shown && inode->kind == CACHE_FILE)
 		return 0;
-	next_epoch(tier, shown ? TIER_CLASS_ATTR : TIER_CLASS_NEW);
-	return put_row(tier, txn, path, inode,
+	tier_order_next(tier, shown ? TIER_CLASS_ATTR : TIER_CLASS_NEW);
+	return tier_order_put(tier, txn, path, inode,
 		shown ? TIER_CLASS_ATTR : TIER_CLASS_NEW, 0);
 }
 
@@ -268,7 +264,7 @@ static int classify(struct tier *tier, struct cache_txn *txn, const char *path,
 {
 	struct cache_owed row;
 	bool shown;
-	int err = store_shows(txn, path, &shown);
+	int err = tier_order_shows(txn, path, &shown);
 
 	if (err == 0 && !shown) {
 		err = cache_owed_newest_unsent(txn, path, &row);
@@ -322,15 +318,15 @@ int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 	if (inode == NULL) {
 		err = settle_conflict(txn, path);
 		if (err == 0)
-			err = store_shows(txn, path, &shown);
+			err = tier_order_shows(txn, path, &shown);
 		if (err < 0)
 			return err;
 		if (!shown) {
-			err = fall_out(tier, txn, path, true);
+			err = tier_order_fall_out(tier, txn, path, true);
 			return err < 0 ? err : 0;
 		}
-		next_epoch(tier, TIER_CLASS_DELETE);
-		return put_row(
+		tier_order_next(tier, TIER_CLASS_DELETE);
+		return tier_order_put(
 			tier, txn, path, NULL, TIER_CLASS_DELETE, displaced);
 	}
 	err = classify(tier, txn, path, &class);
@@ -338,8 +334,8 @@ int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 		return err;
 	if (change == TIER_SYMLINK && class == TIER_CLASS_NEW)
 		class = TIER_CLASS_SYMLINK;
-	next_epoch(tier, class);
-	return put_row(tier, txn, path, inode, class, displaced);
+	tier_order_next(tier, class);
+	return tier_order_put(tier, txn, path, inode, class, displaced);
 }
 
 int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
@@ -347,84 +343,36 @@ int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
 	const struct cache_inode *inode, uint64_t displaced)
 {
 	enum tier_class class;
+	char *old_name = NULL;
 	bool old_shown;
 	int err;
 
 	err = blob_name_check(tier->store, new_path);
 	if (err == 0)
-		err = settle_conflict(txn, old_path);
-	if (err == 0)
-		err = store_shows(txn, old_path, &old_shown);
+		err = tier_order_shows(txn, old_path, &old_shown);
 	if (err == 0)
 		err = classify(tier, txn, new_path, &class);
-	if (err < 0)
-		return err;
-	if (!old_shown) {
+	if (err == 0 && !old_shown) {
 		/* Never sent: under the new name it is new, or replaces. */
-		err = fall_out(tier, txn, old_path, false);
-		if (err < 0)
-			return err;
-	} else {
-		class = TIER_CLASS_RENAME;
+		err = tier_order_fall_out(tier, txn, old_path, false);
+		if (err >= 0)
+			err = tier_order_old_name(txn, old_path, &old_name);
+		if (err == -ENOENT)
+			err = 0;
 	}
-	next_epoch(tier, class);
-	err = put_row(tier, txn, new_path, inode, class, displaced);
-	if (err < 0 || !old_shown)
-		return err;
-	next_epoch(tier, TIER_CLASS_DELETE);
-	return put_row(
-		tier, txn, old_path, NULL, TIER_CLASS_DELETE, inode->ino);
-}
-
-static int stop_at_first(void *arg, const struct cache_remote *remote)
-{
-	(void)remote;
-	*(bool *)arg = true;
-	return 1;
-}
-
-int tier_enter_rename_dir(struct tier *tier, struct cache_txn *txn,
-	const char *old_path, const char *new_path,
-	const struct cache_inode *inode, uint64_t displaced)
-{
-	struct cache_owed_prefix prefix = { 0 };
-	bool below = false, shown;
-	int err;
-
-	err = blob_name_check(tier->store, new_path);
-	if (err == 0)
-		err = store_shows(txn, old_path, &shown);
-	if (err == 0)
-		err = cache_remote_each(
-			txn, old_path, NULL, true, 1, stop_at_first, &below);
 	if (err < 0)
 		return err;
-	if (!below)
-		err = cache_sent_below(txn, old_path, &below);
-	if (err < 0)
-		return err;
-	/* What was never sent simply has other names now. */
-	err = cache_owed_rename(txn, old_path, new_path);
-	if (err < 0)
-		return err;
-	if (!below)
-		return tier_enter_rename(
-			tier, txn, old_path, new_path, inode, displaced);
-	next_epoch(tier, TIER_CLASS_RENAME);
-	err = fall_out(tier, txn, old_path, false);
-	if (err < 0)
-		return err;
-	if (shown || err > 0)
-		err = put_row(tier, txn, new_path, inode, TIER_CLASS_RENAME,
-			displaced);
-	prefix.epoch = tier->order.epoch;
-	prefix.old_dir = (char *)old_path;
-	prefix.new_dir = (char *)new_path;
-	if (err >= 0)
-		err = cache_owed_prefix_add(txn, &prefix);
-	if (err == 0)
-		err = cache_meta_set_u64(txn, "epoch", prefix.epoch);
-	tier->order.after_staged = true;
+	if (old_shown || old_name != NULL)
+		class = TIER_CLASS_RENAME;
+	tier_order_next(tier, class);
+	err = tier_order_put(tier, txn, new_path, inode, class, displaced);
+	if (err == 0 && class == TIER_CLASS_RENAME) {
+		tier_order_next(tier, TIER_CLASS_DELETE);
+		err = tier_order_put(tier, txn,
+			old_name != NULL ? old_name : old_path, NULL,
+			TIER_CLASS_DELETE, inode->ino);
+	}
+	free(old_name);
 	return err;
 }
 
@@ -470,7 +418,7 @@ static int keep_by_joining(struct tier *tier, uint64_t ino, uint64_t serial)
 		return err;
 	err = cache_owed_first_of(txn, ino, serial, &epoch);
 	if (err == 0)
-		err = join(tier, txn, epoch, tier->order.epoch);
+		err = tier_order_join(tier, txn, epoch, tier->order.epoch);
 	if (err == -ENOENT)
 		err = 0;
 	if (err < 0) {

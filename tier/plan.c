@@ -88,27 +88,38 @@ static void wait_for_writer(struct work *w)
 		tier_work_done(w);
 }
 
-/* R1: the inode that lost this name, or will by this request, and whose bytes
- * are nowhere else. */
-static bool needs_rescue(struct work *w, struct cache_txn *txn)
+/* Nobody can ever read an inode again that has no name and is not open; but
+ * an older state of some name may still be owed. */
+static bool is_in_use(
+	struct tier *t, struct cache_txn *txn, const struct cache_inode *inode)
 {
-	struct cache_remote other;
-	struct cache_inode inode;
-	bool elsewhere = false;
+	bool owed = false;
 
-	if (w->row.displaced == 0 || !w->has_base || w->rescued ||
-		cache_inode_get(txn, w->row.displaced, &inode) < 0)
+	if (inode->nlink > 0 ||
+		cache_owed_refers(txn, inode->ino, 0, &owed) < 0 || owed)
+		return true;
+	if (!t->cfg.claim(t->cfg.arg, inode->ino))
+		return true;
+	t->cfg.unclaim(t->cfg.arg, inode->ino);
+	return false;
+}
+
+/* R1: is an inode in use whose bytes are only in the blob that this request
+ * overwrites or deletes? */
+static bool needs_rescue(
+	struct work *w, struct cache_txn *txn, uint64_t *ret_ino)
+{
+	struct cache_inode inode;
+
+	if (!w->has_base || w->base.kind != CACHE_FILE || w->rescued ||
+		w->row.attrs_only ||
+		cache_id_eq(&w->base.content, &w->row.content) ||
+		cache_inode_far(txn, &w->base.content, &inode) < 0 ||
+		!is_in_use(w->tier, txn, &inode) ||
+		cache_remote_held_twice(txn, &w->base.content))
 		return false;
-	if (inode.kind != CACHE_FILE || inode.data == CACHE_WHOLE ||
-		!cache_id_eq(&inode.content, &w->base.content))
-		return false;
-	if (cache_remote_holding(txn, &inode.content, NULL, &other) == 0) {
-		elsewhere = strcmp(other.name, w->row.name) != 0;
-		cache_remote_fini(&other);
-	}
-	if (!elsewhere)
-		elsewhere = cache_remote_held_twice(txn, &inode.content);
-	return !elsewhere;
+	*ret_ino = inode.ino;
+	return true;
 }
 
 /* Another name whose blob holds the bytes that this one wants. */
@@ -227,7 +238,7 @@ static enum plan plan(struct work *w, struct cache_txn *txn)
 		return PLAN_TURN;
 	if (w->sent.number != 0 || w->row.state == CACHE_OWED_SENT)
 		return PLAN_SETTLE;
-	if (needs_rescue(w, txn))
+	if (needs_rescue(w, txn, &w->rescue_ino))
 		return PLAN_RESCUE;
 	if (w->row.kind == CACHE_GONE) {
 		w->op = BLOB_DELETE;
@@ -328,7 +339,7 @@ void tier_work_load(struct work *w)
 		fall_out(w);
 		break;
 	case PLAN_RESCUE:
-		tier_rescue(w, w->row.displaced);
+		tier_rescue(w, w->rescue_ino);
 		break;
 	case PLAN_FETCH:
 		tier_rescue(w, w->row.ino);

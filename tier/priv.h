@@ -62,7 +62,8 @@ struct tier_jobs;    /* prefetch.c */
 struct tier_target;  /* target.c */
 
 struct tier {
-	struct tier_config cfg;
+	struct tier_config cfg; /* with its own host_name */
+	char *host_name;
 	struct cache *cache;
 	struct blob_store *store;
 	struct base_env *env;

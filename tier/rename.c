@@ -27,6 +27,32 @@ static int collect(void *arg, const struct cache_remote *remote)
 	return 0;
 }
 
+struct others {
+	uint64_t seq;
+	const char *name;
+	bool found;
+};
+
+static int see_prefix(void *arg, const struct cache_owed_prefix *row)
+{
+	struct others *o = arg;
+	size_t len = strlen(row->old_dir);
+
+	o->found |= row->seq > o->seq &&
+		strncmp(o->name, row->old_dir, len) == 0 &&
+		(o->name[len] == '\0' || o->name[len] == '/');
+	return 0;
+}
+
+/* Does a later rename move it on from here?  Then that one deletes it. */
+static bool is_anothers(struct expand *x, const char *name)
+{
+	struct others o = { .seq = x->prefix->seq, .name = name };
+
+	cache_owed_prefix_each(x->txn, see_prefix, &o);
+	return o.found;
+}
+
 /* One name below the old directory: its new name is owed, or, when all new
  * names are there, it goes. */
 static int expand_one(struct expand *x, size_t i)
@@ -52,6 +78,8 @@ static int expand_one(struct expand *x, size_t i)
 		row.change = TIER_CLASS_DELETE;
 		err = cache_resolve(x->txn, row.name, &other);
 		if (err == 0) /* somebody made it again: it is owed as such */
+			goto out;
+		if (is_anothers(x, row.name))
 			goto out;
 	} else {
 		if (err < 0)

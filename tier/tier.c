@@ -103,6 +103,8 @@ int tier_open(const struct tier_config *config, struct tier **ret_tier)
 	int err;
 
 	t->cfg = *config;
+	t->host_name = base_strdup(config->host_name);
+	t->cfg.host_name = t->host_name;
 	t->cache = config->cache;
 	t->store = config->store;
 	t->env = config->env;
@@ -154,6 +156,7 @@ void tier_close(struct tier *tier)
 	tier_fetches_close(tier);
 	tier_lists_close(tier);
 	base_mutex_fini(&tier->mutex);
+	free(tier->host_name);
 	free(tier);
 }
 
