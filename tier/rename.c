@@ -123,6 +123,8 @@ static int expand_prefix(struct tier_line *line,
 		cache_remote_get(x.txn, prefix->old_dir, &marker) == 0) {
 		collect(&x, &marker);
 		cache_remote_fini(&marker);
+		if (prefix->cursor == NULL)
+			prefix->cursor = base_strdup(prefix->old_dir);
 	}
 	for (size_t i = 0; i < x.nr && err == 0; i++)
 		err = expand_one(&x, i);

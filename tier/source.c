@@ -232,6 +232,7 @@ static int learn(struct work *w, struct cache_txn *txn)
 static void source_answered(struct work *w, int err)
 {
 	struct cache_txn *txn;
+	bool local = false;
 
 	(void)err;
 	if (w->req.result == BLOB_STOPPED) {
@@ -255,13 +256,14 @@ static void source_answered(struct work *w, int err)
 	}
 	err = cache_write(w->tier->cache, &txn);
 	if (err == 0) {
+		local = is_local(w, txn);
 		err = learn(w, txn);
 		if (err == 0)
 			err = cache_commit(txn);
 		else
 			cache_abort(txn);
 	}
-	if (err == 0 && w->restages == 0)
+	if (err == 0 && !local && w->restages == 0)
 		tier_work_again(w, 0);
 	else
 		tier_work_other_way(w);
