@@ -130,7 +130,7 @@ static bool set_name(struct blob_list *l, struct blob_entry *e, bool prefix)
 	if (l->name_escaped && len > 0)
 		unescape(&l->name);
 	len = l->name.len;
-	if (len == 0 || len < strip || 
+	if (len == 0 || len < strip ||
 		memcmp(l->name.data, l->strip, strip) != 0)
 		return false;
 	name = l->name.data + strip;

@@ -157,36 +157,41 @@ enum plan {
 	PLAN_LOST,  /* no bytes to be had anywhere */
 };
 
+/* The bytes are in the inode's own data file: it is named only now, so that a
+ * row whose bytes stay in the store is not taken for one that it keeps. */
+static enum plan upload(struct work *w, const struct cache_inode *inode)
+{
+	if (w->row.serial == 0)
+		w->row.serial = inode->serial;
+	return PLAN_UPLOAD;
+}
+
 static enum plan plan_file(
 	struct work *w, struct cache_txn *txn, const struct cache_inode *inode)
 {
 	bool same = cache_id_eq(&inode->content, &w->row.content);
+	bool whole = inode->data == CACHE_WHOLE;
 	bool current = inode->serial == w->row.serial;
-	bool local = !current;
+	bool local = w->row.serial != 0 && !current;
 
 	w->op = BLOB_PUT;
-	if (w->row.serial == 0 || current)
-		local = inode->data == CACHE_WHOLE;
 	/* Changed in place by a writer that never closed it. */
-	if (current && local && !same)
+	if (current && whole && !same)
 		return PLAN_OVERTAKEN;
-	/* It was only in the store; is it here by now? */
-	if (w->row.serial == 0) {
-		local = current = local && same;
-		if (local)
-			w->row.serial = inode->serial;
-	}
+	/* Of serial 0: it was only in the store.  Is it here by now? */
+	if (!local)
+		local = current = whole && same;
 	/* Somebody writes: what the store has of it can be copied all the same.
 	 */
-	if (current && inode->written && local)
+	if (current && inode->written)
 		return find_source(w, txn) ? PLAN_COPY : PLAN_WAIT;
 	if (local && w->row.size_bytes <= TIER_COPY_MIN_BYTES)
-		return PLAN_UPLOAD;
+		return upload(w, inode);
 	if (!find_source(w, txn))
-		return local ? PLAN_UPLOAD : PLAN_LOST;
+		return local ? upload(w, inode) : PLAN_LOST;
 	if (w->restages == 0 && w->row.size_bytes <= TIER_COPY_SYNC_BYTES)
 		return PLAN_COPY;
-	return local ? PLAN_UPLOAD : PLAN_FETCH;
+	return local ? upload(w, inode) : PLAN_FETCH;
 }
 
 static enum plan plan_content(struct work *w, struct cache_txn *txn)

@@ -6,6 +6,7 @@
  * assertion is a failure like others, and what a "crash" leaks goes with the
  * process.
  */
+#include <ftw.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,12 +266,18 @@ static bool run_all(const struct options *o)
 	return true;
 }
 
+static int remove_one(
+	const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st;
+	(void)flag;
+	(void)ftw;
+	return remove(path);
+}
+
 static int remove_dirs(void)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -rf '%s'", root);
-	return system(command);
+	return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static uint64_t number(const char *text)

@@ -847,6 +847,7 @@ static void close_store(struct blob_store *base)
 	while ((f = s->flights) != NULL) {
 		struct blob_req *req = f->req;
 
+		assert(req != NULL);
 		if (rnd_pct(&s->m->rnd, 40))
 			f->no_apply = true;
 		detach(f);
@@ -996,7 +997,7 @@ void foreign_meta(struct model *m, const char *name, unsigned how)
 /* Along with its key. */
 void foreign_copy(struct model *m, const char *from, const char *to)
 {
-	struct mblob *b = mstore_blob(m, to), *source;
+	struct mblob *b, *source;
 	bool was_there;
 	int was;
 

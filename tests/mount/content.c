@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -93,22 +94,19 @@ static void check(const char *name, uint64_t seed, uint64_t at,
 		if (data[i] !=
 			(unsigned char)(word_at(seed, (at + i) / 8) >>
 				(at + i) % 8 * 8))
-			die("%s: wrong byte at %llu", name,
-				(unsigned long long)(at + i));
+			die("%s: wrong byte at %" PRIu64, name, at + i);
 	for (; len - i >= 8; i += 8) {
 		uint64_t word;
 
 		memcpy(&word, data + i, 8);
 		if (word != word_at(seed, (at + i) / 8))
-			die("%s: wrong bytes at %llu", name,
-				(unsigned long long)(at + i));
+			die("%s: wrong bytes at %" PRIu64, name, at + i);
 	}
 	if (i < len) {
 		uint64_t word = word_at(seed, (at + i) / 8);
 
 		if (memcmp(data + i, &word, len - i) != 0)
-			die("%s: wrong bytes at %llu", name,
-				(unsigned long long)(at + i));
+			die("%s: wrong bytes at %" PRIu64, name, at + i);
 	}
 }
 
@@ -136,8 +134,8 @@ static void read_piece(const char *path, int fd, uint64_t seed, uint64_t at,
 		ssize_t n = pread(fd, buf + done, ask, (off_t)(at + done));
 
 		if (n <= 0)
-			die("%s: read of %zu at %llu: %s", path, ask,
-				(unsigned long long)(at + done),
+			die("%s: read of %zu at %" PRIu64 ": %s", path, ask,
+				at + done,
 				n < 0 ? strerror(errno) : "end of file");
 		done += (size_t)n < len - done ? (size_t)n : len - done;
 	}

@@ -34,8 +34,8 @@ START_TEST(a_bar_fits_the_terminal)
 {
 	struct cli_progress_state s = { .bytes_done = 1, .bytes_total = 2 };
 
-	ck_assert_str_eq(
-		draw(&s, -1, true, 40), "[#########.........]  50 %  1 B of 2 B");
+	ck_assert_str_eq(draw(&s, -1, true, 40),
+		"[#########.........]  50 %  1 B of 2 B");
 	for (int cols = 1; cols < 200; cols++)
 		ck_assert_int_le((int)strlen(draw(&s, 1e6, true, cols)), cols);
 	s.bytes_done = 3; /* the file grew meanwhile */

@@ -259,8 +259,10 @@ START_TEST(reserved_names_are_refused)
 	ck_assert_int_eq(tier_name_check(rig.tier, ".forebay/id"), -EPERM);
 	ck_assert_int_eq(tier_name_check(rig.tier, ".forebays"), 0);
 	ck_assert_int_eq(tier_name_check(rig.tier, "d/.forebay"), 0);
-	ck_assert_int_eq(
-		tier_name_check(rig.tier, "x\xe2\x80\x9b" "blob"), -EINVAL);
+	ck_assert_int_eq(tier_name_check(rig.tier,
+				 "x\xe2\x80\x9b"
+				 "blob"),
+		-EINVAL);
 }
 END_TEST
 
