@@ -54,35 +54,6 @@ static void read_fetched(struct fs_call *call, int err)
 	fs_call_end(call);
 }
 
-/* Nobody waits for it: the range is local, but tier/ must know that the stream
- * has come this far. */
-struct ahead {
-	struct tier_call call;
-	struct fs_handles *h;
-	struct fs_file *f;
-};
-
-static void ahead_done(struct tier_call *call, int err)
-{
-	struct ahead *ahead = (struct ahead *)call;
-
-	(void)err;
-	fs_file_put(ahead->h, ahead->f);
-	free(ahead);
-}
-
-static void read_ahead(
-	struct fs_mount *m, struct fs_file *f, uint64_t start, uint64_t end)
-{
-	struct ahead *ahead = base_calloc(1, sizeof(*ahead));
-
-	ahead->call.done = ahead_done;
-	ahead->h = m->handles;
-	ahead->f = f;
-	fs_file_hold(m->handles, f);
-	tier_fetch(m->tier, f->ino, start, end, &ahead->call);
-}
-
 /* What of a range is not there. */
 struct missing {
 	struct cache_inode inode;
@@ -143,7 +114,7 @@ static void read_part(
 		fd = fs_file_fd(m->handles, f, missing.inode.serial, false);
 		if (missing.near_edge &&
 			fs_file_continues(m->handles, f, start))
-			read_ahead(m, f, start, missing.end);
+			tier_read_ahead(m->tier, f->ino, start, missing.end);
 		fs_file_read_to(m->handles, f, missing.end,
 			missing.inode.data == CACHE_WHOLE);
 		if (fd < 0)
