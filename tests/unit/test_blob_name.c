@@ -303,7 +303,7 @@ static uint32_t roll(uint32_t n)
 	return (uint32_t)(seed >> 33) % n;
 }
 
-/* NOLINTNEXTLINE(bugprone-suspicious-missing-comma): quoted pieces */
+/* NOLINTBEGIN(bugprone-suspicious-missing-comma): quoted pieces */
 static const char *const pieces[] = { "a", ".", "..", "\\", "\x01", "\x1f",
 	"\x7f", "8", "F", "0", "FF", Q, Q, Q "raw", Q "raw", Q "blob", Q "FF",
 	Q "C2" Q "81", "raw", PIC_BS, PIC_DOT, PIC_SOH, PIC_DEL, "\xe2\x90\x80",
@@ -311,6 +311,7 @@ static const char *const pieces[] = { "a", ".", "..", "\\", "\x01", "\x1f",
 	"\xc3\xa4", " ", "/", "/", "//",
 	/* not UTF-8: local only */
 	"\xff", "\x80", "\xe2", "\xe2\x80", "\xc2", "\xed\xa0\x80", "\xf0" };
+/* NOLINTEND(bugprone-suspicious-missing-comma) */
 #define PIECES (sizeof(pieces) / sizeof(pieces[0]))
 #define PIECES_UTF8 (PIECES - 7)
 
