@@ -418,6 +418,10 @@ int cache_owed_refers(
 /* The newest such row; -ENOENT. */
 int cache_owed_newest_of(struct cache_txn *txn, uint64_t ino, uint64_t serial,
 	struct cache_owed *ret);
+/* Does an unsent row of another name want these bytes, and no data file has
+ * them? */
+int cache_owed_far(struct cache_txn *txn, const struct cache_id *content,
+	const char *name, bool *ret);
 /* The lowest epoch of such a row; -ENOENT. */
 int cache_owed_first_of(
 	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t *ret);

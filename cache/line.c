@@ -77,6 +77,20 @@ int cache_owed_is_first(
 	return err;
 }
 
+int cache_owed_far(struct cache_txn *txn, const struct cache_id *content,
+	const char *name, bool *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_far WHERE content = ? AND "
+		"serial = 0 AND kind = 1 AND state = 0 AND attrs_only = 0 AND "
+		"name <> ? LIMIT 1");
+	cache_db_bind_id(&q, content);
+	cache_db_bind_name(&q, name);
+	return get_bool(&q, ret);
+}
+
 /* ---- the line ---- */
 
 int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret)

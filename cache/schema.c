@@ -15,6 +15,7 @@
  *	inode_far	files whose bytes are only in the store, by content
  *	owed_line	the line in its order, without what is set aside
  *	owed_aside	what was refused for good
+ *	owed_far	states whose bytes are only in the store
  *	owed_group	groups, for status
  */
 #include "cache/db.h"
@@ -75,6 +76,7 @@ static const char version_1[] =
 	"CREATE INDEX owed_line ON owed(epoch, seq) WHERE state <> 2;"
 	"CREATE INDEX owed_ino ON owed(ino, serial);"
 	"CREATE INDEX owed_aside ON owed(seq) WHERE state = 2;"
+	"CREATE INDEX owed_far ON owed(content) WHERE serial = 0 AND kind = 1;"
 	"CREATE INDEX owed_group ON owed(epoch) WHERE grp = 1 AND state <> 2;"
 	"CREATE TABLE owed_prefix(seq INTEGER PRIMARY KEY, epoch INTEGER,"
 	"	old_dir BLOB NOT NULL, new_dir BLOB NOT NULL, deleting INTEGER,"

@@ -118,11 +118,55 @@ static int adopt(struct lost *lost)
 	return err;
 }
 
+/* Our version has another name by now, its directory having been renamed, and
+ * no row: nobody would tell the store of it. */
+static int enter_elsewhere(struct lost *lost)
+{
+	struct base_str path = BASE_STR_INIT;
+	struct cache_inode inode;
+	bool owed = true;
+	int err = cache_inode_get(lost->txn, lost->w->row.ino, &inode);
+
+	if (err == 0)
+		err = cache_path_of(lost->txn, inode.ino, &path);
+	if (err == 0)
+		err = cache_owed_any_row(lost->txn, path.data, &owed);
+	if (err == 0 && !owed)
+		err = tier_enter(lost->w->tier, lost->txn, path.data, &inode,
+			TIER_CONTENT, 0);
+	base_str_fini(&path);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* The directory is gone from here, and not yet from the store: what others put
+ * there is not of the rename, which would delete what it knows. */
+static int leave_theirs(struct lost *lost)
+{
+	struct work *w = lost->w;
+	int err = cache_remote_del(lost->txn, w->row.name);
+
+	if (err == -ENOENT)
+		err = 0;
+	if (err == 0)
+		err = drop_rows(lost);
+	if (err == 0 && w->op != BLOB_DELETE)
+		err = enter_elsewhere(lost);
+	return err;
+}
+
 /* The tree shows theirs. */
 static int show_theirs(struct lost *lost)
 {
-	int err = cache_remote_put(lost->txn, &lost->remote);
+	bool covered = false;
+	int err = 0;
 
+	if (!lost->has_parent)
+		err = cache_owed_prefix_covers(
+			lost->txn, lost->w->row.name, &covered);
+	if (err == 0 && covered)
+		return leave_theirs(lost);
+	if (err == 0)
+		err = cache_remote_put(lost->txn, &lost->remote);
 	if (err == 0)
 		err = drop_rows(lost);
 	if (err == 0 && lost->has_parent)

@@ -116,6 +116,14 @@ int tier_order_join(
 	return cache_owed_join(txn, a, b);
 }
 
+/* Rows that are alone in their epoch are marked, too. */
+int tier_order_group(
+	struct tier *tier, struct cache_txn *txn, uint64_t first_epoch)
+{
+	atomic_fetch_add(&tier->order.groups, 1);
+	return cache_owed_join(txn, first_epoch, tier->order.epoch);
+}
+
 int tier_order_fall_out(struct tier *tier, struct cache_txn *txn,
 	const char *path, bool deleted)
 {

@@ -111,15 +111,32 @@ static bool needs_rescue(
 {
 	struct cache_inode inode;
 
-	if (!w->has_base || w->base.kind != CACHE_FILE || w->rescued ||
-		w->row.attrs_only ||
-		cache_id_eq(&w->base.content, &w->row.content) ||
-		cache_inode_far(txn, &w->base.content, &inode) < 0 ||
-		!is_in_use(w->tier, txn, &inode) ||
-		cache_remote_held_twice(txn, &w->base.content))
+	if (cache_inode_far(txn, &w->base.content, &inode) < 0 ||
+		!is_in_use(w->tier, txn, &inode))
 		return false;
 	*ret_ino = inode.ino;
 	return true;
+}
+
+/* Does this request overwrite or delete the only blob that has some bytes? */
+static bool takes_bytes(struct work *w, struct cache_txn *txn)
+{
+	return w->has_base && w->base.kind == CACHE_FILE &&
+		!w->row.attrs_only &&
+		!cache_id_eq(&w->base.content, &w->row.content) &&
+		!cache_remote_held_twice(txn, &w->base.content);
+}
+
+/* An older state of another name is in that blob alone, its file having
+ * changed since it was fetched or cut: it cannot be kept. */
+static bool needs_join(struct work *w, struct cache_txn *txn)
+{
+	bool wanted = false;
+
+	return !w->row.group &&
+		cache_owed_far(txn, &w->base.content, w->row.name, &wanted) ==
+		0 &&
+		wanted;
 }
 
 /* Another name whose blob holds the bytes that this one wants. */
@@ -150,6 +167,7 @@ enum plan {
 	PLAN_WAIT,	/* somebody writes the file */
 	PLAN_OVERTAKEN, /* its state is gone, a newer one has its own row */
 	PLAN_RESCUE,	/* R1 */
+	PLAN_JOIN,	/* an older state cannot be kept */
 	PLAN_REQUEST,	/* no bytes to prepare: DELETE, SET_META, a marker */
 	PLAN_UPLOAD,
 	PLAN_COPY,
@@ -189,9 +207,11 @@ static enum plan plan_file(
 		return upload(w, inode);
 	if (!find_source(w, txn))
 		return local ? upload(w, inode) : PLAN_LOST;
-	if (w->restages == 0 && w->row.size_bytes <= TIER_COPY_SYNC_BYTES)
+	/* An older state cannot be fetched into a file that has changed. */
+	if ((w->restages == 0 || (!local && !same)) &&
+		w->row.size_bytes <= TIER_COPY_SYNC_BYTES)
 		return PLAN_COPY;
-	return local ? upload(w, inode) : PLAN_FETCH;
+	return local ? upload(w, inode) : same ? PLAN_FETCH : PLAN_LOST;
 }
 
 static enum plan plan_content(struct work *w, struct cache_txn *txn)
@@ -243,8 +263,12 @@ static enum plan plan(struct work *w, struct cache_txn *txn)
 		return PLAN_TURN;
 	if (w->sent.number != 0 || w->row.state == CACHE_OWED_SENT)
 		return PLAN_SETTLE;
-	if (needs_rescue(w, txn, &w->rescue_ino))
-		return PLAN_RESCUE;
+	if (takes_bytes(w, txn)) {
+		if (!w->rescued && needs_rescue(w, txn, &w->rescue_ino))
+			return PLAN_RESCUE;
+		if (needs_join(w, txn))
+			return PLAN_JOIN;
+	}
 	if (w->row.kind == CACHE_GONE) {
 		w->op = BLOB_DELETE;
 		return w->has_base ? PLAN_REQUEST : PLAN_DONE;
@@ -286,6 +310,25 @@ static void finish_quietly(struct work *w)
 			err = cache_commit(txn);
 	}
 	if (err < 0 && err != -ENOENT)
+		tier_work_again(w, TIER_S);
+	else
+		tier_work_done(w);
+}
+
+/* All that is owed becomes a group: of each name its newest state alone. */
+static void join(struct work *w)
+{
+	struct cache_txn *txn;
+	int err = cache_write(w->tier->cache, &txn);
+
+	if (err == 0) {
+		err = tier_order_group(w->tier, txn, w->row.epoch);
+		if (err < 0)
+			cache_abort(txn);
+		else
+			err = cache_commit(txn);
+	}
+	if (err < 0)
 		tier_work_again(w, TIER_S);
 	else
 		tier_work_done(w);
@@ -345,6 +388,9 @@ void tier_work_load(struct work *w)
 		break;
 	case PLAN_RESCUE:
 		tier_rescue(w, w->rescue_ino);
+		break;
+	case PLAN_JOIN:
+		join(w);
 		break;
 	case PLAN_FETCH:
 		tier_rescue(w, w->row.ino);

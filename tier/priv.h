@@ -85,6 +85,9 @@ struct tier {
 };
 
 int tier_order_open(struct tier *tier);
+/* The epochs from this one to now become a group. */
+int tier_order_group(
+	struct tier *tier, struct cache_txn *txn, uint64_t first_epoch);
 /* The data file that a row of this inode's state needs; 0: none, its bytes are
  * in the store. */
 uint64_t tier_serial_of(const struct cache_inode *inode);

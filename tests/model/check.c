@@ -89,7 +89,7 @@ static bool is_superseded(
 
 		if (strcmp(d->name, c->name) == 0 &&
 			(d->kind == CACHE_GONE || d->epoch == 0 || d->open ||
-				d->epoch <= now->epoch))
+				d->left || d->epoch <= now->epoch))
 			return true;
 	}
 	return false;
@@ -346,6 +346,29 @@ static int count_ino(void *arg, uint64_t ino)
 	(void)ino;
 	(*(unsigned *)arg)++;
 	return 0;
+}
+
+static int dump_row(void *arg, const struct cache_owed *row)
+{
+	model_say(arg,
+		"  owed %llu: epoch %llu %s kind %d state %d ino %llu.%llu "
+		"group %d attrs %d tries %u %s",
+		(unsigned long long)row->seq, (unsigned long long)row->epoch,
+		row->name, row->kind, row->state, (unsigned long long)row->ino,
+		(unsigned long long)row->serial, row->group, row->attrs_only,
+		row->tries, row->error ? row->error : "");
+	return 0;
+}
+
+/* What is owed, for who looks for the cause of a failure. */
+void check_dump(struct model *m)
+{
+	struct cache_txn *txn;
+
+	if (!m->verbose || m->cache == NULL || cache_read(m->cache, &txn) < 0)
+		return;
+	cache_owed_each_all(txn, dump_row, m);
+	cache_abort(txn);
 }
 
 static int say_row(void *arg, const struct cache_owed *row)

@@ -246,6 +246,7 @@ void model_run(struct model *m, int64_t for_ns)
 		spins = at == m->now_ns ? spins + 1 : 0;
 		at = m->now_ns;
 		if (spins > 20000) {
+			check_dump(m);
 			model_fail(m, "it spins: 20,000 tasks and no time");
 			return;
 		}

@@ -551,6 +551,7 @@ static struct change *note_change(struct model *m, struct cache_txn *txn,
 		.kind = kind,
 		.ino = ino,
 		.version = version,
+		.at_ns = m->now_ns,
 		.seen = seen_version(m, txn, name) };
 	return c;
 }
@@ -740,6 +741,7 @@ static void end_handle(struct model *m, struct handle *h)
 		if (c->ino != h->ino || c->kind != CACHE_FILE || !c->open)
 			continue;
 		c->open = false;
+		c->left = m->now_ns - c->at_ns > 1900 * MS;
 		c->epoch = 0; /* it may have left its place */
 		note_epoch(txn, c);
 		break;
@@ -849,7 +851,7 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 	struct handle *h = free_handle(m);
 	struct cache_txn *txn;
 	bool keep;
-	int err;
+	int seen, err;
 
 	if (h == NULL || look_up(m, path) < 0 || m->failed)
 		return false;
@@ -879,6 +881,7 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 	}
 	assert(cache_write(m->cache, &txn) == 0);
 	err = cache_inode_get(txn, inode.ino, &inode);
+	seen = inode_version(m, txn, &inode);
 	if (err == 0 && alone)
 		err = cache_data_renew(txn, &inode);
 	inode.gen++;
@@ -897,7 +900,7 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 		.serial = inode.serial,
 		.written = true,
 		.dirty = truncate,
-		.seen = seen_version(m, txn, path) };
+		.seen = seen };
 	h->fd = cache_data_open(m->cache, inode.ino, inode.serial,
 		alone ? O_RDWR | O_CREAT : O_RDWR);
 	model_say(m, "    open %s ino %llu%s%s%s", path,

@@ -99,7 +99,9 @@ struct change {
 	uint64_t ino;
 	bool open; /* its writer has not closed it */
 	int seen;  /* version that the index said the store shows: -1 */
-	bool was_gone;
+	/* It stayed open for so long that it may have left its place. */
+	bool left;
+	int64_t at_ns;
 };
 
 struct handle {
@@ -246,6 +248,7 @@ bool call_evict(struct model *m, const char *path);
 void check_applied(struct model *m, struct mblob *b, bool was_there,
 	int was_version, bool foreign, const char *op);
 void check_end(struct model *m);
+void check_dump(struct model *m);
 uint64_t model_groups(struct model *m);
 
 /* steps.c */
