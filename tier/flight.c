@@ -159,8 +159,8 @@ void tier_flight_room(void *arg)
 	base_lock(&f->mutex);
 	fl->name = base_strdup(file->source);
 	memcpy(fl->etag, file->etag, sizeof(fl->etag));
-	base_unlock(&f->mutex);
 	fl->state = FLIGHT_ASKED;
+	base_unlock(&f->mutex);
 	fl->at = fl->start;
 	fl->req.op = BLOB_GET;
 	fl->req.name = fl->name;
