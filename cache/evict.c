@@ -4,7 +4,8 @@
  * An inode's local bytes may go if all of this holds, looked at inside the
  * transaction that drops them:
  *	E1  a regular file with local bytes and a name
- *	E2  clean: stored, not written-to, and no owed row speaks of it
+ *	E2  clean: stored, not written-to, a blob has its bytes, and no owed row
+ *	    speaks of it
  *	E3  not pinned, nor below a pinned directory
  *	E4  claimed: nobody has it open, and opens wait until we are done
  *	E5  nobody has the data file open or mapped (lease probe): a mapping
@@ -97,6 +98,21 @@ static int check_stamp(struct cache_txn *txn, struct cache_inode *inode)
 	return err != 0 ? err : 1;
 }
 
+/* `stored` says that it was there once: its blob may have been overwritten
+ * under a name that the file has lost.  1: it is. */
+static int is_in_store(struct cache_txn *txn, const struct cache_id *content)
+{
+	struct cache_remote remote;
+	int err;
+
+	if (cache_id_is_none(content))
+		return 1;
+	err = cache_remote_holding(txn, content, NULL, &remote);
+	if (err == 0)
+		cache_remote_fini(&remote);
+	return err == 0 ? 1 : err == -ENOENT ? 0 : err;
+}
+
 /* E1 to E3; EVICTED here means: nothing speaks against it. */
 static int look(struct cache_txn *txn, uint64_t ino, struct cache_inode *inode,
 	enum verdict *ret)
@@ -114,6 +130,9 @@ static int look(struct cache_txn *txn, uint64_t ino, struct cache_inode *inode,
 		return 0;
 	err = has_owed(txn, ino, &owed);
 	if (err != 0 || owed)
+		return err;
+	err = is_in_store(txn, &inode->content);
+	if (err <= 0)
 		return err;
 	*ret = PINNED;
 	err = cache_pin_get(txn, ino, &pinned);

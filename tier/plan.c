@@ -276,9 +276,11 @@ static enum plan plan(struct work *w, struct cache_txn *txn)
 	same = w->has_base && w->base.kind == w->row.kind &&
 		(w->row.kind == CACHE_DIR ||
 			cache_id_eq(&w->base.content, &w->row.content));
-	if (!same && w->row.attrs_only && !w->has_base)
-		return PLAN_DONE; /* the blob went; nothing to set it on */
-	if (!same && !w->row.attrs_only)
+	/* The blob went: a directory gets a marker, others have nothing to set
+	 * it on. */
+	if (!w->has_base && w->row.attrs_only && w->row.kind != CACHE_DIR)
+		return PLAN_DONE;
+	if (!same && (!w->row.attrs_only || !w->has_base))
 		return plan_content(w, txn);
 	if (tier_attrs_eq(&w->base.attrs, &w->row.attrs))
 		return PLAN_DONE;
