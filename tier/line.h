@@ -1,7 +1,7 @@
 /*
  * The line: the unsent rows of the journal, and the work under way for them.
- * Private to the files that run on its strand (line.c, work.c, upload.c,
- * settle.c, conflict.c).
+ * Private to the files that run on its strand (line.c, work.c, plan.c, upload.c,
+ * send.c, answer.c, settle.c, conflict.c ...).
  *
  * Threads: everything here is touched on the strand only, except what says
  * otherwise.  A blocking step is a task (tier_work_block) that touches only
@@ -143,10 +143,6 @@ bool tier_rename_step(struct tier_line *line, uint64_t epoch, size_t in_epoch);
 /* work.c */
 struct work *tier_work_new(struct tier_line *line, const struct cache_owed *);
 void tier_work_load(struct work *work);
-/* Its turn has come. */
-void tier_work_go(struct work *work);
-/* Prepared: goes on when its turn has come. */
-void tier_work_prepared(struct work *work);
 /* Tried again after a pause that doubles with each try. */
 void tier_work_retry(struct work *work, const char *why);
 void tier_work_again(struct work *work, int64_t delay_ns);
@@ -156,13 +152,27 @@ void tier_work_done(struct work *work);
 /* Runs `block` off the strand, then `back` on it. */
 void tier_work_block(struct work *work, void (*block)(struct work *),
 	void (*back)(struct work *, int err));
-/* The row is unsent again.  `maybe`: the request may yet be applied, its
- * `sent` row stays, settled; otherwise it goes. */
-int tier_work_unsend(struct work *work, bool maybe);
 /* Another way must be found to make the name right. */
 void tier_work_other_way(struct work *work);
 /* Sends w->req, `done` runs on the strand. */
 void tier_work_ask(struct work *work, void (*back)(struct work *, int err));
+
+/* send.c */
+/* Its turn has come. */
+void tier_work_go(struct work *work);
+/* Prepared: goes on when its turn has come. */
+void tier_work_prepared(struct work *work);
+/* What the blob will look like, in `sent`: content, size and proofs. */
+void tier_work_describe(struct work *work, struct cache_sent *sent);
+/* Whose notes of others (metadata, headers) the blob will carry: those of the
+ * blob in place, or, under a new name, those of the one that it was. */
+const struct cache_remote *tier_work_keeper(struct work *work);
+
+/* answer.c */
+void tier_work_answered(struct work *work, int err);
+/* The row is unsent again.  `maybe`: the request may yet be applied, its
+ * `sent` row stays, settled; otherwise it goes. */
+int tier_work_unsend(struct work *work, bool maybe);
 /* The store holds what was asked for, with the ETag in req.props. */
 void tier_work_accept(struct work *work);
 
