@@ -578,6 +578,8 @@ int cache_data_stat(struct cache *cache, uint64_t ino, uint64_t serial,
 	struct cache_stamp *ret, uint64_t *ret_allocated_bytes);
 /* Do the cache's file systems know leases? */
 bool cache_data_leases(const struct cache *cache);
+/* Is one of them stacked on another (overlayfs)?  Then no passthrough. */
+bool cache_data_stacked(const struct cache *cache);
 /* Asks the kernel, by a lease, who else has a data file open or mapped: for
  * writing, or at all.  0 nobody; -EBUSY; -ENOTSUP without leases. */
 int cache_data_probe(

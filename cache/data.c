@@ -194,6 +194,11 @@ bool cache_data_leases(const struct cache *cache)
 	return cache->data->leases;
 }
 
+bool cache_data_stacked(const struct cache *cache)
+{
+	return cache->data->stacked;
+}
+
 int cache_data_probe_fd(int fd, bool writers_only)
 {
 	int err = 0;

@@ -48,6 +48,7 @@ struct cache_data_state {
 	struct cache_data_dir *dirs;
 	size_t dirs_nr;
 	bool leases;
+	bool stacked; /* one of them is an overlayfs or its like */
 	struct cache_bg *bg;
 	struct base_mutex mutex; /* the queue of unlinks: */
 	struct cache_drop *drops;

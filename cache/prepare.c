@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <linux/magic.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -56,7 +57,8 @@ static int refuse(
 	return err;
 }
 
-static int check_fs(int fd, const char *dir, char *why, size_t why_bytes)
+static int check_fs(struct cache *cache, int fd, const char *dir, char *why,
+	size_t why_bytes)
 {
 	struct statfs fs;
 	const char *name;
@@ -75,6 +77,10 @@ static int check_fs(int fd, const char *dir, char *why, size_t why_bytes)
 		log_warn("cache: %s is in memory (tmpfs): what the store does "
 			 "not have yet is lost when this host stops",
 			dir);
+	/* The kernel stacks no FUSE file system on these (ELOOP). */
+	if (fs.f_type == OVERLAYFS_SUPER_MAGIC ||
+		fs.f_type == ECRYPTFS_SUPER_MAGIC)
+		cache->data->stacked = true;
 	return 0;
 }
 
@@ -163,7 +169,7 @@ static int prepare_dir(struct cache *cache, size_t i, bool *ret_leases,
 	at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (at < 0)
 		return refuse(why, why_bytes, dir, -errno, strerror(errno));
-	err = check_fs(at, dir, why, why_bytes);
+	err = check_fs(cache, at, dir, why, why_bytes);
 	if (err != 0)
 		goto out_at;
 	fd = err = make_dir(at, CACHE_DATA_DIR, &made_data);

@@ -13,6 +13,7 @@
 #define COLUMNS_DEFAULT 80
 #define BAR_MIN 10
 #define BAR_MAX 40
+#define BAR_AROUND 12 /* its brackets and the percentage */
 /* The mount tells five times a second; a pipe is not flooded. */
 #define TTY_NS (150 * 1000000LL)
 #define PIPE_NS (2 * 1000000000LL)
@@ -59,12 +60,12 @@ static void add_left(struct base_str *s, double seconds)
 		base_str_printf(s, ", %ld:%02ld left", left / 60, left % 60);
 }
 
-static void add_numbers(
-	struct base_str *s, const struct cli_progress_state *state, double rate)
+static void add_numbers(struct base_str *s,
+	const struct cli_progress_state *state, double rate, bool files)
 {
 	char done[CLI_SIZE_CHARS], total[CLI_SIZE_CHARS], speed[CLI_SIZE_CHARS];
 
-	if (state->files_total > 0)
+	if (files && state->files_total > 0)
 		base_str_printf(s, "%llu of %llu files, ",
 			(unsigned long long)state->files_done,
 			(unsigned long long)state->files_total);
@@ -111,8 +112,14 @@ void cli_progress_line(const struct cli_progress_state *state, double rate,
 	if (state->doing != NULL)
 		base_str_puts(&numbers, state->doing);
 	else
-		add_numbers(&numbers, state, rate);
-	width = columns - (int)numbers.len - 12;
+		add_numbers(&numbers, state, rate, true);
+	width = columns - (int)numbers.len - BAR_AROUND;
+	if (bar && state->doing == NULL && width < BAR_MIN &&
+		state->bytes_total > 0) {
+		base_str_clear(&numbers);
+		add_numbers(&numbers, state, rate, false);
+		width = columns - (int)numbers.len - BAR_AROUND;
+	}
 	if (bar && state->doing == NULL && width >= BAR_MIN)
 		add_bar(&line, share(state), width < BAR_MAX ? width : BAR_MAX);
 	base_str_puts(&line, numbers.data);

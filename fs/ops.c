@@ -48,6 +48,12 @@ void fs_ops_init(void *userdata, struct fuse_conn_info *conn)
 			 "files are served, which is slower");
 		m->passthrough = false;
 	}
+	if (m->passthrough && cache_data_stacked(m->cache)) {
+		log_warn("the cache is on a stacked file system (overlayfs), "
+			 "which the kernel cannot pass through to: files are "
+			 "served, which is slower");
+		m->passthrough = false;
+	}
 	if (m->passthrough && !cache_data_leases(m->cache)) {
 		log_warn("the cache's file system has no leases, without "
 			 "which mappings cannot be seen: files are served, "

@@ -34,6 +34,9 @@
 
 #define MS 1000000ll
 #define TICK_NS (1000 * MS)
+/* While something is written by passthrough: what comes in between two looks
+ * can exceed `cache_size`. */
+#define GROWING_TICK_NS (100 * MS)
 #define YOUNG_NS (20 * MS) /* longer than any kernel's tick */
 #define PROBE_FIRST_NS (10 * MS)
 #define PROBE_LAST_NS (1000 * MS) /* doubling up to here, then */
@@ -497,7 +500,7 @@ void fs_handles_finish(struct fs_handles *h)
 	}
 }
 
-/* ---- once a second ---- */
+/* ---- once a second, or oftener while something grows ---- */
 
 /* A file as the tick saw it. */
 struct look {
@@ -591,7 +594,8 @@ static void tick(void *arg)
 	}
 	free(looks);
 	if (again)
-		base_after(h->m->env, TICK_NS, tick, h);
+		base_after(h->m->env, changed ? GROWING_TICK_NS : TICK_NS, tick,
+			h);
 }
 
 /* ---- room ---- */

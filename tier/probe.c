@@ -81,7 +81,7 @@ static int refused(struct probe *p)
 
 	switch (p->req.result) {
 	case BLOB_NO_CONTAINER:
-		say(p, "there is no such container",
+		say(p, "there is no such container or directory",
 			"create it, or correct the name");
 		return -ENXIO;
 	case BLOB_DENIED:

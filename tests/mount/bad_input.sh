@@ -159,7 +159,7 @@ AZURE_STORAGE_KEY=$(head -c 64 /dev/zero | base64 -w0) \
 unmade "$T/c1"
 
 t_claim "a missing container is refused at a cache's first mount"
-mount_at 1 "no such container.*create" "$BLOBD_URL/nobox" "$MNT" "cache=$T/c1"
+mount_at 1 "no such container or directory.*create" "$BLOBD_URL/nobox" "$MNT" "cache=$T/c1"
 unmade "$T/c1"
 
 t_claim "a store that does not answer is refused at a cache's first mount"

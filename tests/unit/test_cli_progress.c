@@ -43,6 +43,19 @@ START_TEST(a_bar_fits_the_terminal)
 }
 END_TEST
 
+START_TEST(there_is_a_bar_at_80_columns)
+{
+	struct cli_progress_state s = { .files_done = 12345,
+		.files_total = 45678,
+		.bytes_done = 1001ULL << 20,
+		.bytes_total = 900ULL << 30 };
+
+	draw(&s, 123 << 20, true, 80);
+	ck_assert_int_eq(line[0], '[');
+	ck_assert_int_le((int)strlen(line), 80);
+}
+END_TEST
+
 START_TEST(less_than_all_is_never_100)
 {
 	struct cli_progress_state s = { .bytes_done = 999999,
@@ -112,6 +125,7 @@ int main(void)
 	tcase_add_test(t, a_pipe_gets_a_plain_line);
 	tcase_add_test(t, a_bar_fits_the_terminal);
 	tcase_add_test(t, less_than_all_is_never_100);
+	tcase_add_test(t, there_is_a_bar_at_80_columns);
 	tcase_add_test(t, empty_files_count_by_their_number);
 	tcase_add_test(t, what_cannot_be_measured_is_named);
 	tcase_add_test(t, sizes_and_ages_are_short);
