@@ -153,7 +153,7 @@ t_claim "so is one on overlayfs"
 mkdir "$T/lower" "$T/upper" "$T/work" "$T/over"
 if mount -t overlay none "$T/over" \
   -o "lowerdir=$T/lower,upperdir=$T/upper,workdir=$T/work" 2>/dev/null; then
-  odd "$T/over/cache" && t_eq passthrough "$served" False
+  odd "$T/over/cache" && t_eq passthrough "$served" false
   [ "$(wc -l <"$T/error")" -le 1 ] || t_fail "$(cat "$T/error")"
   umount "$T/over"
 else
