@@ -4,6 +4,7 @@
 #   make DEVELOPER=1             more warnings, all errors; lock ranks checked
 #   make SANITIZE=address,undefined | thread    into build/asan, build/tsan
 #   make tests                   the test programs
+#   make fuzzers                 tests/fuzz, by clang, into build/fuzz
 #   make test | bench | soak | lint | format
 #   make install [DESTDIR=] [PREFIX=/usr/local] [MOUNT_HELPER_DIR=]
 #   make uninstall | clean
@@ -27,7 +28,7 @@ BUILD ?= build/asan
 endif
 
 all: program
-.PHONY: all program tests test bench soak lint format install uninstall clean
+.PHONY: all program tests fuzzers fuzz-programs test bench soak lint format install uninstall clean
 
 # ---- what the build needs ----
 
@@ -93,7 +94,10 @@ else
 # glibc's checked functions would hide from the sanitizers what they look for.
 CPPFLAGS_ALL += -U_FORTIFY_SOURCE
 CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all \
-	-fno-omit-frame-pointer -Wno-maybe-uninitialized
+	-fno-omit-frame-pointer
+ifneq ($(shell $(CC) --version 2>/dev/null | grep -i 'free software'),)
+CFLAGS_ALL += -Wno-maybe-uninitialized
+endif
 LDFLAGS_ALL += -fsanitize=$(SANITIZE)
 endif
 
@@ -190,7 +194,28 @@ $(TEST_PROGRAMS): $(TESTLIB_OBJECTS) $(LIB)
 	@mkdir -p $(@D)
 	@$(LINK) -o $@ $(filter %.o,$^) $(LIB) $(TEST_LIBS) $(PC_LIBS)
 
--include $(OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d)
+# tests/fuzz/fuzz_X.c: one fuzzer each.
+FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_OBJECTS := $(call test_obj,$(FUZZ_SOURCES))
+FUZZ_PROGRAMS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
+
+fuzzers:
+	@$(MAKE) --no-print-directory CC=clang BUILD=build/fuzz CFLAGS='-O1 -g' \
+		SANITIZE=address,undefined,fuzzer-no-link fuzz-programs
+
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+$(FUZZ_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/includes.ok
+	@echo "  CC    $<"
+	@mkdir -p $(@D)
+	@$(COMPILE) -MMD -MP -c -o $@ $<
+
+$(FUZZ_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o $(TESTLIB_OBJECTS) $(LIB)
+	@echo "  LINK  $@"
+	@mkdir -p $(@D)
+	@$(LINK) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(LIB) $(PC_LIBS)
+
+-include $(OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
 
 # ---- running things ----
 

@@ -43,10 +43,9 @@ bool blob_azure_date_ns(const char *text, int64_t *ret_ns)
 {
 	int64_t s;
 
-	if (blob_header_date(text, &s) != 0)
-		return false;
-	*ret_ns = s * INT64_C(1000000000);
-	return true;
+	/* Four digits of a year reach beyond 64 bits of nanoseconds. */
+	return blob_header_date(text, &s) == 0 &&
+		!__builtin_mul_overflow(s, INT64_C(1000000000), ret_ns);
 }
 
 void blob_azure_kv_add(

@@ -168,8 +168,7 @@ static json_t *dispatch(struct fs_control_conn *conn, const json_t *request)
 		cmd);
 }
 
-static int handle_line(
-	struct fs_control_conn *conn, const char *text, size_t len)
+int fs_control_line(struct fs_control_conn *conn, const char *text, size_t len)
 {
 	/* Numbers and nesting are bounded by the line; a NUL is refused. */
 	json_t *request = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
@@ -214,7 +213,7 @@ static void serve(struct fs_control_conn *conn)
 					   : NULL) != NULL) {
 			size_t len = (size_t)(end - line.data) + 1;
 
-			if (handle_line(conn, line.data, len - 1) < 0)
+			if (fs_control_line(conn, line.data, len - 1) < 0)
 				goto out;
 			memmove(line.data, end + 1, line.len - len);
 			line.len -= len;

@@ -28,6 +28,8 @@ struct fs_control_conn {
 	int stop_fd; /* readable: the mount ends */
 };
 
+/* Does what one line asks for, and sends the last line of the answer. */
+int fs_control_line(struct fs_control_conn *conn, const char *text, size_t len);
 /* Sends one line. */
 int fs_control_say(struct fs_control_conn *conn, json_t *line);
 /* A last line: an error with its number and text. */

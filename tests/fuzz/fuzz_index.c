@@ -1,0 +1,74 @@
+/*
+ * The packed columns of the index, as a damaged disk may give them back: other
+ * tools' metadata, parents, the hashes of blocks.
+ */
+#include "tests/fuzz/fuzz.h"
+#include "tests/lib/rig.h"
+#include "tier/priv.h"
+
+static struct rig rig;
+
+static void end(void)
+{
+	rig_fini(&rig);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	rig_init(&rig);
+	rig_open(&rig);
+	atexit(end);
+	return 0;
+}
+
+/* A length, then the two columns. */
+static void check_remote(const uint8_t *data, size_t size)
+{
+	struct cache_remote remote = { .name = "n", .commit_number = 1 };
+	struct cache_attrs attrs = { .mode = 0644 };
+	struct cache_id id = { { 1 } };
+	struct tier_meta meta;
+	size_t cut = data[0] < size ? data[0] : size;
+	void *parents;
+
+	remote.foreign = (void *)(data + cut);
+	remote.foreign_bytes = size - cut;
+	remote.parents = (void *)data;
+	remote.parents_bytes = cut;
+	if (tier_meta_make(rig.tier, CACHE_FILE, &attrs, &id, &id, 2, &remote,
+		    &remote, &meta) == 0)
+		tier_meta_fini(&meta);
+	tier_parents_next(&remote, &parents, &size);
+	free(parents);
+}
+
+static void check_manifest(const uint8_t *data, size_t size)
+{
+	uint8_t(*hashes)[CACHE_HASH_BYTES] = NULL;
+	struct cache_id id = { { 2 } };
+	struct cache_txn *txn;
+	size_t nr = size / CACHE_HASH_BYTES, got;
+
+	FUZZ_CHECK(cache_write(rig.cache, &txn) == 0);
+	FUZZ_CHECK(cache_manifest_set(txn, &id, nr,
+			   (const uint8_t(*)[CACHE_HASH_BYTES])data) == 0);
+	if (cache_manifest_get(txn, &id, &got, &hashes) == 0) {
+		FUZZ_CHECK(got == nr);
+		FUZZ_CHECK(memcmp(hashes, data, nr * CACHE_HASH_BYTES) == 0);
+		free(hashes);
+	} else {
+		FUZZ_CHECK(nr == 0);
+	}
+	cache_abort(txn);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (size == 0)
+		return 0;
+	check_remote(data, size);
+	check_manifest(data, size);
+	return 0;
+}
