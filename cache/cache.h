@@ -364,6 +364,11 @@ int cache_owed_put(struct cache_txn *txn, const struct cache_owed *row);
  * that nobody uses (cache_claim()). */
 int cache_owed_del(struct cache_txn *txn, uint64_t seq);
 int cache_owed_get(struct cache_txn *txn, uint64_t seq, struct cache_owed *ret);
+/* Rows set aside: is there any at all, is there one of this name; those of a
+ * name go, its newer state answers for them. */
+bool cache_owed_has_aside(struct cache_txn *txn);
+int cache_owed_is_aside(struct cache_txn *txn, const char *name, bool *ret);
+int cache_owed_drop_aside(struct cache_txn *txn, const char *name);
 /* Gives a row a new, highest seq. */
 int cache_owed_renumber(struct cache_txn *txn, uint64_t seq, uint64_t *ret_seq);
 /* The newest row of a name, or of a name in that state only. */

@@ -348,6 +348,62 @@ int cache_owed_del(struct cache_txn *txn, uint64_t seq)
 	return let_go(txn, &was);
 }
 
+static int see_seq(void *arg, const struct cache_owed *row)
+{
+	*(uint64_t *)arg = row->seq;
+	return 1;
+}
+
+/* The oldest row set aside, of this name; 0: none. */
+static int first_aside(struct cache_txn *txn, const char *name, uint64_t *ret)
+{
+	struct cache_query q;
+	int err;
+
+	*ret = 0;
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_name "
+		"WHERE name = ? AND state = 2 ORDER BY seq LIMIT 1");
+	cache_db_bind_name(&q, name);
+	err = cache_owed_read_each(&q, see_seq, ret);
+	return err < 0 ? err : 0;
+}
+
+bool cache_owed_has_aside(struct cache_txn *txn)
+{
+	struct cache *cache = txn->cache;
+	int64_t nr;
+
+	base_lock(&cache->totals_mutex);
+	nr = cache->totals.owed_aside + txn->delta.owed_aside;
+	base_unlock(&cache->totals_mutex);
+	return nr > 0;
+}
+
+int cache_owed_is_aside(struct cache_txn *txn, const char *name, bool *ret)
+{
+	uint64_t seq = 0;
+	int err = 0;
+
+	if (cache_owed_has_aside(txn))
+		err = first_aside(txn, name, &seq);
+	*ret = seq != 0;
+	return err;
+}
+
+int cache_owed_drop_aside(struct cache_txn *txn, const char *name)
+{
+	uint64_t seq = 1;
+	int err = 0;
+
+	while (err == 0 && seq != 0 && cache_owed_has_aside(txn)) {
+		err = first_aside(txn, name, &seq);
+		if (err == 0 && seq != 0)
+			err = cache_owed_del(txn, seq);
+	}
+	return err;
+}
+
 int cache_owed_renumber(struct cache_txn *txn, uint64_t seq, uint64_t *ret_seq)
 {
 	struct cache_query q;

@@ -266,23 +266,29 @@ json_t *fs_control_pending(struct fs_control_conn *conn, const json_t *request)
 struct conflicts {
 	json_t *list;
 	const char *below;
+	struct cache_txn *txn;
 };
 
 static int add_conflict(void *arg, const struct cache_conflict *c)
 {
 	struct conflicts *cs = arg;
 	size_t len = strlen(cs->below);
+	bool here_only = false;
+	int err;
 
 	if (len > 0 &&
 		(strncmp(c->name, cs->below, len) != 0 ||
 			(c->name[len] != '/' && c->name[len] != '\0')))
 		return 0;
+	err = cache_owed_is_aside(cs->txn, c->copy, &here_only);
+	if (err < 0)
+		return err;
 	json_array_append_new(cs->list,
-		json_pack("{s:I, s:o, s:o, s:f, s:{s:I, s:f}, s:{s:I, s:f, "
-			  "s:s}}",
+		json_pack("{s:I, s:o, s:o, s:b, s:f, s:{s:I, s:f}, s:{s:I, "
+			  "s:f, s:s}}",
 			"id", (json_int_t)c->id, "name", path_value(c->name),
-			"copy", path_value(c->copy), "found",
-			seconds(c->found_ns), "local", "size",
+			"copy", path_value(c->copy), "here_only", here_only,
+			"found", seconds(c->found_ns), "local", "size",
 			(json_int_t)c->local_size_bytes, "mtime",
 			seconds(c->local_mtime_ns), "remote", "size",
 			(json_int_t)c->remote_size_bytes, "mtime",
@@ -304,6 +310,7 @@ json_t *fs_control_conflicts(
 		err = cache_read(conn->m->cache, &txn);
 	if (err == 0) {
 		cs.below = below.data ? below.data : "";
+		cs.txn = txn;
 		err = cache_conflict_each(txn, add_conflict, &cs);
 		cache_abort(txn);
 	}

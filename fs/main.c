@@ -352,6 +352,14 @@ static int open_cache(struct worker *w, char *why, size_t why_bytes)
 	return 0;
 }
 
+/* For tests alone, which cannot wait ten minutes. */
+static int64_t test_refuse_wait_ns(void)
+{
+	const char *text = getenv("FOREBAY_TEST_REFUSE_WAIT_MS");
+
+	return text != NULL ? strtoll(text, NULL, 10) * 1000000 : 0;
+}
+
 static int open_tier(struct worker *w)
 {
 	const struct fs_options *o = w->opt;
@@ -364,6 +372,7 @@ static int open_tier(struct worker *w)
 		.freshness_ns = o->freshness_ns,
 		.store_timeout_ns = o->store_timeout_ns,
 		.writeback_open_ns = o->writeback_open_ns,
+		.refuse_wait_ns = test_refuse_wait_ns(),
 		.read_ahead_bytes = o->read_ahead_bytes,
 		.fetch_whole_bytes = o->fetch_whole_bytes,
 		.read_only = o->ro,

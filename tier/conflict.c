@@ -19,6 +19,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define STAMP_FORMAT "%Y%m%dT%H%M%SZ"
+/* Longer ends of names are not endings. */
+#define EXT_MAX 32
+
 struct lost {
 	struct work *w;
 	struct cache_txn *txn;
@@ -26,8 +30,10 @@ struct lost {
 	const char *name; /* last component */
 	uint64_t parent;
 	bool has_parent;
-	bool shown; /* entry_changed is due */
-	bool again; /* the row is sent once more */
+	bool shown;	 /* entry_changed is due */
+	bool again;	 /* the row is sent once more */
+	unsigned copies; /* that the name has already */
+	bool here_only;	 /* the copy is not for the store */
 };
 
 static bool same_bytes(struct lost *lost)
@@ -180,10 +186,13 @@ static int show_theirs(struct lost *lost)
 static int attrs_again(struct lost *lost)
 {
 	struct work *w = lost->w;
+	struct cache_attrs attrs = w->row.attrs;
 	struct cache_dentry dentry;
 	struct cache_inode inode;
 	int err;
 
+	if (w->has_base)
+		tier_attrs_rebase(&attrs, &w->base.attrs, &lost->remote.attrs);
 	if (w->has_base && lost->remote.size_bytes == w->base.size_bytes &&
 		w->base.has_md5 && lost->remote.has_md5 &&
 		memcmp(w->base.md5, lost->remote.md5, 16) == 0)
@@ -196,11 +205,10 @@ static int attrs_again(struct lost *lost)
 		err = cache_inode_get(lost->txn, dentry.ino, &inode);
 	if (err < 0 || !lost->has_parent)
 		return err;
-	inode.mode = w->row.attrs.mode;
-	inode.uid = w->row.attrs.uid;
-	inode.gid = w->row.attrs.gid;
-	if (!w->has_base || w->row.attrs.mtime_ns != w->base.attrs.mtime_ns)
-		inode.mtime_ns = w->row.attrs.mtime_ns;
+	inode.mode = attrs.mode;
+	inode.uid = attrs.uid;
+	inode.gid = attrs.gid;
+	inode.mtime_ns = attrs.mtime_ns;
 	err = cache_inode_put(lost->txn, &inode);
 	if (err == 0)
 		err = tier_enter(
@@ -210,51 +218,127 @@ static int attrs_again(struct lost *lost)
 
 /* ---- edit against edit ---- */
 
-/* STEM.conflict-HOST-TIME[-N].EXT, cut to fit a name. */
-static void conflict_name(struct lost *lost, unsigned n, char *ret, size_t size)
+/* Of `name` what stands before ".conflict-HOST-TIME[-N]", if that is in it, and
+ * what follows it: a copy is never the source of another. */
+static bool is_copy(const char *name, size_t *ret_stem, const char **ret_ext)
 {
-	const char *dot = strrchr(lost->name, '.');
+	const char *mark = strstr(name, ".conflict-"), *p;
+	struct tm tm;
+
+	if (mark == NULL || mark == name)
+		return false;
+	for (p = mark; (p = strchr(p + 1, '-')) != NULL;) {
+		const char *end = strptime(p + 1, STAMP_FORMAT, &tm);
+
+		if (end == NULL)
+			continue;
+		if (*end == '-')
+			end += 1 + strspn(end + 1, "0123456789");
+		if (*end != '.' && *end != '\0')
+			continue;
+		*ret_stem = (size_t)(mark - name);
+		*ret_ext = end;
+		return true;
+	}
+	return false;
+}
+
+static void split_name(const char *name, size_t *ret_stem, const char **ret_ext)
+{
+	const char *dot = strrchr(name, '.');
+
+	if (is_copy(name, ret_stem, ret_ext))
+		return;
+	if (dot == NULL || dot == name || strlen(dot) > EXT_MAX)
+		dot = name + strlen(name);
+	*ret_stem = (size_t)(dot - name);
+	*ret_ext = dot;
+}
+
+/* STEM.conflict-HOST-TIME[-N].EXT with at most `room` bytes; false: it would
+ * have no stem. */
+static bool conflict_name(struct lost *lost, unsigned n, size_t room, char *ret)
+{
 	char tail[128], stamp[32];
 	time_t now = (time_t)(base_wall_ns(lost->w->tier->env) / TIER_S);
+	const char *ext;
 	struct tm tm;
-	size_t stem, room;
+	size_t stem, rest;
+	int len;
 
 	gmtime_r(&now, &tm);
-	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
-	if (n == 0)
-		snprintf(tail, sizeof(tail), ".conflict-%.64s-%s",
-			lost->w->tier->cfg.host_name, stamp);
-	else
-		snprintf(tail, sizeof(tail), ".conflict-%.64s-%s-%u",
-			lost->w->tier->cfg.host_name, stamp, n);
-	if (dot == NULL || dot == lost->name || strlen(dot) > 32)
-		dot = lost->name + strlen(lost->name);
-	stem = (size_t)(dot - lost->name);
-	room = CACHE_NAME_MAX - strlen(tail) - strlen(dot);
-	if (stem > room) {
-		stem = room;
+	strftime(stamp, sizeof(stamp), STAMP_FORMAT, &tm);
+	len = snprintf(tail, sizeof(tail), ".conflict-%.64s-%s",
+		lost->w->tier->cfg.host_name, stamp);
+	if (n > 0)
+		snprintf(tail + len, sizeof(tail) - (size_t)len, "-%u", n);
+	split_name(lost->name, &stem, &ext);
+	rest = strlen(tail) + strlen(ext);
+	if (rest >= room)
+		return false;
+	if (stem > room - rest) {
+		stem = room - rest;
 		/* not inside a UTF-8 character */
 		while (stem > 0 &&
 			((unsigned char)lost->name[stem] & 0xc0) == 0x80)
 			stem--;
 	}
-	snprintf(ret, size, "%.*s%s%s", (int)stem, lost->name, tail, dot);
+	snprintf(ret, CACHE_NAME_MAX + 1, "%.*s%s%s", (int)stem, lost->name,
+		tail, ext);
+	return stem > 0;
 }
 
-static int free_name(struct lost *lost, char *ret, size_t size)
+/* A name that nothing here has, and the store can hold; if there is none that
+ * short, one for this host alone.  *ret_path: the whole of it. */
+static int free_name(struct lost *lost, char *ret, struct base_str *ret_path)
 {
 	struct cache_dentry dentry;
-	int err;
+	size_t room = CACHE_NAME_MAX;
+	int err = 0;
 
-	for (unsigned n = 0; n < TIER_CONFLICTS_PER_NAME; n++) {
-		conflict_name(lost, n, ret, size);
-		err = cache_dentry_get(lost->txn, lost->parent, ret, &dentry);
+	for (unsigned n = 0; n < TIER_CONFLICT_TRIES && err == 0;) {
+		if (!conflict_name(lost, n, room, ret)) {
+			room = CACHE_NAME_MAX;
+			lost->here_only = true;
+			conflict_name(lost, n, room, ret);
+		}
+		base_str_clear(ret_path);
+		err = cache_path_join(lost->txn, lost->parent, ret, ret_path);
+		if (err == 0 && !lost->here_only &&
+			blob_name_check(lost->w->tier->store, ret_path->data) ==
+				-ENAMETOOLONG) {
+			room = strlen(ret) - 1;
+			continue;
+		}
+		if (err == 0)
+			err = cache_dentry_get(
+				lost->txn, lost->parent, ret, &dentry);
 		if (err == -ENOENT)
 			return 0;
-		if (err < 0)
-			return err;
+		n++;
 	}
-	return -EEXIST;
+	return err == 0 ? -EEXIST : err;
+}
+
+static int count_copies(void *arg, const struct cache_conflict *conflict)
+{
+	struct lost *lost = arg;
+
+	lost->copies += strcmp(conflict->name, lost->w->row.name) == 0;
+	return 0;
+}
+
+/* The store is told of it, or, one too many, it is kept here and said so. */
+static int enter_copy(
+	struct lost *lost, const char *path, const struct cache_inode *local)
+{
+	struct tier *t = lost->w->tier;
+
+	return lost->here_only
+		? tier_order_aside(t, lost->txn, path, local,
+			  "one conflict copy too many, or its name too long: "
+			  "kept on this host")
+		: tier_enter(t, lost->txn, path, local, TIER_NEW, 0);
 }
 
 static int note_conflict(
@@ -292,9 +376,10 @@ static int edit_against_edit(struct lost *lost)
 	if (err == 0 && local.kind == CACHE_DIR)
 		return show_theirs(lost);
 	if (err == 0)
-		err = free_name(lost, name, sizeof(name));
+		err = cache_conflict_each(lost->txn, count_copies, lost);
+	lost->here_only = lost->copies >= TIER_CONFLICTS_PER_NAME;
 	if (err == 0)
-		err = cache_path_join(lost->txn, lost->parent, name, &path);
+		err = free_name(lost, name, &path);
 	if (err == 0)
 		err = cache_dentry_del(lost->txn, lost->parent, lost->name);
 	if (err == 0)
@@ -303,8 +388,7 @@ static int edit_against_edit(struct lost *lost)
 	if (err == 0)
 		err = show_theirs(lost);
 	if (err == 0)
-		err = tier_enter(lost->w->tier, lost->txn, path.data, &local,
-			TIER_NEW, 0);
+		err = enter_copy(lost, path.data, &local);
 	if (err == 0)
 		err = note_conflict(lost, path.data, &local);
 	base_str_fini(&path);

@@ -203,6 +203,19 @@ bool tier_attrs_eq(const struct cache_attrs *a, const struct cache_attrs *b)
 		a->rdev == b->rdev && a->mtime_ns == b->mtime_ns;
 }
 
+void tier_attrs_rebase(struct cache_attrs *ours, const struct cache_attrs *base,
+	const struct cache_attrs *theirs)
+{
+	if (ours->mode == base->mode)
+		ours->mode = theirs->mode;
+	if (ours->uid == base->uid)
+		ours->uid = theirs->uid;
+	if (ours->gid == base->gid)
+		ours->gid = theirs->gid;
+	if (ours->mtime_ns == base->mtime_ns)
+		ours->mtime_ns = theirs->mtime_ns;
+}
+
 static void default_attrs(struct tier *tier, const struct blob_posix *posix,
 	struct cache_attrs *ret)
 {

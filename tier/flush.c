@@ -91,6 +91,101 @@ bool tier_is_flushing(struct tier_line *line)
 	return flushing;
 }
 
+struct again {
+	struct tier_line *line;
+	char **paths; /* of the flushes that begin */
+	size_t paths_nr;
+	uint64_t *seqs;
+	size_t nr;
+};
+
+static bool is_below(const char *name, const char *path)
+{
+	size_t len = strlen(path);
+
+	return len == 0 ||
+		(strncmp(name, path, len) == 0 &&
+			(name[len] == '\0' || name[len] == '/'));
+}
+
+/* What is kept on this host on purpose was never refused. */
+static int see_refused(void *arg, const struct cache_owed *row)
+{
+	struct again *again = arg;
+	bool wanted = false;
+
+	if (row->state != CACHE_OWED_ASIDE || row->refused_ns == 0)
+		return 0;
+	for (size_t i = 0; i < again->paths_nr && !wanted; i++)
+		wanted = is_below(row->name, again->paths[i]);
+	if (!wanted)
+		return 0;
+	again->seqs = base_realloc(
+		again->seqs, (again->nr + 1) * sizeof(*again->seqs));
+	again->seqs[again->nr++] = row->seq;
+	return 0;
+}
+
+static int enter_again(struct again *again, struct cache_txn *txn)
+{
+	struct tier *t = again->line->tier;
+	struct cache_owed row;
+	uint64_t seq;
+	int err = cache_owed_each_all(txn, see_refused, again);
+
+	t->order.epoch += again->nr > 0;
+	t->order.after_staged |= again->nr > 0; /* an epoch of their own */
+	for (size_t i = 0; i < again->nr && err == 0; i++) {
+		err = cache_owed_get(txn, again->seqs[i], &row);
+		if (err < 0)
+			break;
+		row.state = CACHE_OWED_UNSENT;
+		row.epoch = t->order.epoch;
+		err = cache_owed_put(txn, &row);
+		if (err == 0)
+			err = cache_owed_renumber(txn, row.seq, &seq);
+		cache_owed_fini(&row);
+	}
+	return err;
+}
+
+/* Who asks for what was refused wants it tried once more, at the end of the
+ * line: the store may have changed its mind. */
+static void try_refused_again(struct tier_line *line)
+{
+	struct again again = { .line = line };
+	struct cache_txn *txn;
+	struct flush *flush;
+	bool any = false;
+
+	if (cache_read(line->tier->cache, &txn) == 0) {
+		any = cache_owed_has_aside(txn);
+		cache_abort(txn);
+	}
+	if (!any)
+		return;
+	base_lock(&line->mutex);
+	LIST_FOREACH(flush, &line->flushes, link)
+	{
+		if (flush->begun)
+			continue;
+		again.paths = base_realloc(again.paths,
+			(again.paths_nr + 1) * sizeof(*again.paths));
+		again.paths[again.paths_nr++] = base_strdup(flush->path);
+	}
+	base_unlock(&line->mutex);
+	if (cache_write(line->tier->cache, &txn) == 0) {
+		if (enter_again(&again, txn) < 0)
+			cache_abort(txn);
+		else
+			cache_commit(txn);
+	}
+	for (size_t i = 0; i < again.paths_nr; i++)
+		free(again.paths[i]);
+	free(again.paths);
+	free(again.seqs);
+}
+
 /* Flushes that came since the last look wait for what is owed now. */
 static void begin_flushes(void *arg)
 {
@@ -99,6 +194,7 @@ static void begin_flushes(void *arg)
 	struct flush *flush;
 	uint64_t seq = UINT64_MAX;
 
+	try_refused_again(line);
 	if (cache_read(line->tier->cache, &txn) == 0) {
 		cache_owed_max_seq(txn, &seq);
 		cache_abort(txn);

@@ -67,8 +67,11 @@
 /* Pause before a row that could not be sent is tried again: doubling. */
 #define TIER_RETRY_MIN_NS (200 * TIER_MS)
 #define TIER_RETRY_MAX_NS (30 * TIER_S)
-/* Conflict copies of one name. */
+/* Conflict copies of one name that the store is given: two hosts that fight
+ * over a name must not fill it.  More are kept here. */
 #define TIER_CONFLICTS_PER_NAME 16
+/* Names tried for a copy, -N at the end. */
+#define TIER_CONFLICT_TRIES 1000
 
 /* ---- fetching ---- */
 

@@ -4,7 +4,8 @@
  * Rules, by number, as the tests name them:
  *   M1  an answer changes the row of a name only if it was asked after the
  *       last thing we know of that name, and nothing of that name is owed or
- *       under way; a name that is owed keeps its local face;
+ *       under way; a name that is owed keeps its local face, and so does one
+ *       whose change the store refused;
  *   M2  a moved ETag is not moved content: the same size and MD5 keep the
  *       bytes and take the new ETag and attributes;
  *   M3  other content: if nobody has the file open, the same inode, no local
@@ -29,6 +30,8 @@ static int may_change(struct cache_txn *txn, const char *path,
 	if (known_seq >= start_seq)
 		return 0;
 	err = cache_owed_any(txn, path, &owed);
+	if (err == 0 && !owed)
+		err = cache_owed_is_aside(txn, path, &owed);
 	if (err < 0 || owed)
 		return err;
 	err = cache_sent_unsettled(txn, path, &sent);

@@ -237,6 +237,21 @@ int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 	return err;
 }
 
+int tier_order_aside(struct tier *tier, struct cache_txn *txn, const char *path,
+	const struct cache_inode *inode, const char *why)
+{
+	struct cache_owed row = { .name = (char *)path };
+	int err;
+
+	describe(tier, &row, inode, TIER_CLASS_NEW);
+	row.state = CACHE_OWED_ASIDE;
+	row.error = (char *)why;
+	err = cache_owed_add(txn, &row);
+	if (err == 0)
+		log_warn("%s: %s", path, why);
+	return err;
+}
+
 /* A change of attributes alone: a row that waits takes it, in its place. */
 static int enter_attrs(struct tier *tier, struct cache_txn *txn,
 	const char *path, const struct cache_inode *inode)
@@ -323,6 +338,9 @@ int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 	assert(inode != NULL || change == TIER_DELETE);
 	if (inode != NULL && change == TIER_ATTR)
 		return enter_attrs(tier, txn, path, inode);
+	err = cache_owed_drop_aside(txn, path);
+	if (err < 0)
+		return err;
 	if (inode == NULL) {
 		err = settle_conflict(txn, path);
 		if (err == 0)
@@ -357,9 +375,15 @@ int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
 
 	err = blob_name_check(tier->store, new_path);
 	if (err == 0)
+		err = cache_owed_drop_aside(txn, old_path);
+	if (err == 0)
+		err = cache_owed_drop_aside(txn, new_path);
+	if (err == 0)
 		err = tier_order_shows(txn, old_path, &old_shown);
 	if (err == 0)
 		err = classify(tier, txn, new_path, &class);
+	if (err == 0)
+		err = settle_conflict(txn, old_path);
 	if (err == 0 && !old_shown) {
 		/* Never sent: under the new name it is new, or replaces. */
 		err = tier_order_fall_out(tier, txn, old_path, false);

@@ -203,10 +203,13 @@ static enum plan plan_file(
 	 */
 	if (current && inode->written)
 		return find_source(w, txn) ? PLAN_COPY : PLAN_WAIT;
-	if (local && w->row.size_bytes <= TIER_COPY_MIN_BYTES)
-		return upload(w, inode);
 	if (!find_source(w, txn))
 		return local ? upload(w, inode) : PLAN_LOST;
+	/* A rename is a copy, whatever its size: the source's ETag tells whether
+	 * somebody changed the file meanwhile (S2). */
+	if (local && w->row.change != TIER_CLASS_RENAME &&
+		w->row.size_bytes <= TIER_COPY_MIN_BYTES)
+		return upload(w, inode);
 	/* An older state cannot be fetched into a file that has changed. */
 	if ((w->restages == 0 || (!local && !same)) &&
 		w->row.size_bytes <= TIER_COPY_SYNC_BYTES)

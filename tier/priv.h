@@ -88,6 +88,9 @@ int tier_order_open(struct tier *tier);
 /* The epochs from this one to now become a group. */
 int tier_order_group(
 	struct tier *tier, struct cache_txn *txn, uint64_t first_epoch);
+/* The inode's state is kept here and reported, the store is not told. */
+int tier_order_aside(struct tier *tier, struct cache_txn *txn, const char *path,
+	const struct cache_inode *inode, const char *why);
 /* The data file that a row of this inode's state needs; 0: none, its bytes are
  * in the store. */
 uint64_t tier_serial_of(const struct cache_inode *inode);
@@ -147,6 +150,9 @@ int tier_meta_make(struct tier *tier, enum cache_kind kind,
 void tier_meta_fini(struct tier_meta *meta);
 void tier_attrs_of(const struct cache_inode *inode, struct cache_attrs *ret);
 bool tier_attrs_eq(const struct cache_attrs *a, const struct cache_attrs *b);
+/* What of `ours` was not changed since `base` becomes as in `theirs`. */
+void tier_attrs_rebase(struct cache_attrs *ours, const struct cache_attrs *base,
+	const struct cache_attrs *theirs);
 /* The parents a commit on top of `base` has, packed for a remote row. */
 void tier_parents_next(
 	const struct cache_remote *base, void **ret, size_t *ret_bytes);

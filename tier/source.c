@@ -5,9 +5,9 @@
  *   S1  before a name is overwritten, an inode in use whose only copy it holds
  *       is fetched; if those bytes are gone already, so is the ETag that the
  *       request asks for, and nothing is overwritten;
- *   S2  a copy's source that holds other bytes by now: a file of which nothing
- *       is local takes them along (rename against remote edit); one that is
- *       local is uploaded, and theirs stay under the old name;
+ *   S2  a copy's source that holds other bytes by now: a file that is clean
+ *       takes them along (rename against remote edit); one that somebody has
+ *       open is uploaded, and theirs stay under the old name;
  *   S3  a source that is gone, with nothing local: the entry goes, and is
  *       reported.
  */
@@ -135,30 +135,37 @@ void tier_bytes_lost(struct work *w)
 
 /* ---- S2 ---- */
 
-/* The file, and what is owed of it, are the remote version now. */
+/* The file, and what is owed of it, are the remote version now; what was
+ * changed of its attributes here stays so.  -EBUSY: somebody has it open. */
 static int take_along(struct work *w, struct cache_txn *txn,
-	const struct cache_remote *remote)
+	const struct cache_remote *old, const struct cache_remote *remote)
 {
+	struct cache_attrs attrs = w->row.attrs;
 	struct cache_inode inode;
 	struct cache_owed row;
 	int err = cache_inode_get(txn, w->row.ino, &inode);
 
 	if (err == 0 && inode.kind != remote->kind)
 		return -ENOENT;
-	if (err == 0 && cache_id_eq(&inode.content, &w->row.content)) {
+	tier_attrs_rebase(&attrs, &old->attrs, &remote->attrs);
+	attrs.mtime_ns = remote->attrs.mtime_ns;
+	if (err == 0)
 		err = cache_claim(txn, inode.ino);
-		if (err == 0)
-			err = cache_data_drop(txn, inode.ino);
-		if (err == 0)
-			err = cache_inode_get(txn, inode.ino, &inode);
-		inode.content = remote->content;
-		inode.size_bytes = remote->size_bytes;
-		inode.mtime_ns = remote->attrs.mtime_ns;
-		inode.gen++;
-		inode.synced_gen = inode.gen;
-		if (err == 0)
-			err = cache_inode_put(txn, &inode);
-	}
+	if (err == 0)
+		err = cache_data_drop(txn, inode.ino);
+	if (err == 0)
+		err = cache_inode_get(txn, inode.ino, &inode);
+	if (err < 0)
+		return err;
+	inode.content = remote->content;
+	inode.size_bytes = remote->size_bytes;
+	inode.mode = attrs.mode;
+	inode.uid = attrs.uid;
+	inode.gid = attrs.gid;
+	inode.mtime_ns = attrs.mtime_ns;
+	inode.gen++;
+	inode.synced_gen = inode.gen;
+	err = cache_inode_put(txn, &inode);
 	if (err == 0)
 		err = cache_owed_get(txn, w->seq, &row);
 	if (err < 0)
@@ -166,13 +173,13 @@ static int take_along(struct work *w, struct cache_txn *txn,
 	row.content = remote->content;
 	row.serial = 0;
 	row.size_bytes = remote->size_bytes;
-	row.attrs.mtime_ns = remote->attrs.mtime_ns;
+	row.attrs = attrs;
 	err = cache_owed_put(txn, &row);
 	cache_owed_fini(&row);
 	return err;
 }
 
-/* Are its bytes here?  Then it is uploaded, and stays what it is. */
+/* Are its bytes here?  Then it can be uploaded. */
 static bool is_local(struct work *w, struct cache_txn *txn)
 {
 	struct cache_inode inode;
@@ -181,22 +188,41 @@ static bool is_local(struct work *w, struct cache_txn *txn)
 		cache_inode_get(txn, w->row.ino, &inode) < 0 || inode.written;
 }
 
-/* Does the name still hold that file?  Nobody meant to take theirs along, or
- * to delete it, who has removed or replaced it since. */
+/* Does the name still hold that file, and nobody has changed it or has it
+ * open?  Nobody meant to take theirs along, or to delete it, who has removed
+ * or replaced it since. */
 static bool is_wanted(struct work *w, struct cache_txn *txn)
 {
 	struct cache_inode inode;
 
 	return cache_resolve(txn, w->row.name, &inode) == 0 &&
-		inode.ino == w->row.ino &&
+		inode.ino == w->row.ino && !inode.written &&
 		cache_id_eq(&inode.content, &w->row.content);
 }
 
-static int learn(struct work *w, struct cache_txn *txn)
+/* The source holds other bytes.  *ret_again: the row is another one now. */
+static int source_moved(struct work *w, struct cache_txn *txn,
+	const struct cache_remote *old, const struct cache_remote *remote,
+	bool *ret_again)
+{
+	bool local = is_local(w, txn), wanted = is_wanted(w, txn);
+	int err = wanted ? take_along(w, txn, old, remote) : -EBUSY;
+
+	if (err == 0) {
+		*ret_again = true;
+		return cache_remote_put(txn, remote);
+	}
+	if (err != -EBUSY && err != -ENOENT)
+		return err;
+	if (local)
+		return 0; /* uploaded; theirs stay where they are */
+	return wanted ? err : cache_owed_fall_out(txn, w->seq);
+}
+
+static int learn(struct work *w, struct cache_txn *txn, bool *ret_again)
 {
 	struct cache_remote remote, old;
 	struct blob_mark mark;
-	bool same;
 	int err = cache_remote_get(txn, w->source, &old);
 
 	if (err < 0)
@@ -207,22 +233,15 @@ static int learn(struct work *w, struct cache_txn *txn)
 	}
 	tier_remote_from_props(
 		w->tier, w->source, &w->req.props, &remote, &mark);
-	same = old.size_bytes == remote.size_bytes && old.kind == remote.kind &&
-		old.has_md5 && remote.has_md5 &&
-		memcmp(old.md5, remote.md5, sizeof(old.md5)) == 0;
 	remote.known_seq = tier_tick(w->tier);
-	if (same)
+	if (old.size_bytes == remote.size_bytes && old.kind == remote.kind &&
+		old.has_md5 && remote.has_md5 &&
+		memcmp(old.md5, remote.md5, sizeof(old.md5)) == 0) {
 		remote.content = old.content;
-	else
-		cache_id_new(w->tier->cache, &remote.content);
-	if (same) {
 		err = cache_remote_put(txn, &remote);
-	} else if (!is_local(w, txn) && is_wanted(w, txn)) {
-		err = take_along(w, txn, &remote);
-		if (err == 0)
-			err = cache_remote_put(txn, &remote);
-	} else if (!is_local(w, txn)) {
-		err = cache_owed_fall_out(txn, w->seq);
+	} else {
+		cache_id_new(w->tier->cache, &remote.content);
+		err = source_moved(w, txn, &old, &remote, ret_again);
 	}
 	cache_remote_fini(&remote);
 	cache_remote_fini(&old);
@@ -232,7 +251,7 @@ static int learn(struct work *w, struct cache_txn *txn)
 static void source_answered(struct work *w, int err)
 {
 	struct cache_txn *txn;
-	bool local = false;
+	bool local = false, again = false;
 
 	(void)err;
 	if (w->req.result == BLOB_STOPPED) {
@@ -257,13 +276,13 @@ static void source_answered(struct work *w, int err)
 	err = cache_write(w->tier->cache, &txn);
 	if (err == 0) {
 		local = is_local(w, txn);
-		err = learn(w, txn);
+		err = learn(w, txn, &again);
 		if (err == 0)
 			err = cache_commit(txn);
 		else
 			cache_abort(txn);
 	}
-	if (err == 0 && !local && w->restages == 0)
+	if (err == 0 && (again || (!local && w->restages == 0)))
 		tier_work_again(w, 0);
 	else
 		tier_work_other_way(w);

@@ -105,6 +105,8 @@ int tier_open(const struct tier_config *config, struct tier **ret_tier)
 	t->cfg = *config;
 	t->host_name = base_strdup(config->host_name);
 	t->cfg.host_name = t->host_name;
+	if (t->cfg.refuse_wait_ns == 0)
+		t->cfg.refuse_wait_ns = TIER_REFUSE_WAIT_NS;
 	t->cache = config->cache;
 	t->store = config->store;
 	t->env = config->env;

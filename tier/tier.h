@@ -54,6 +54,7 @@ struct tier_config {
 	int64_t freshness_ns;  /* TIER_FOREVER_NS: forever; 0: every open */
 	int64_t store_timeout_ns;
 	int64_t writeback_open_ns;
+	int64_t refuse_wait_ns;	   /* 0: as limits.h says */
 	uint64_t read_ahead_bytes; /* largest window of one stream */
 	uint64_t fetch_whole_bytes;
 	bool read_only; /* sends no mutation, ever */

@@ -108,7 +108,7 @@ static int note_try(
 		ret->refused_ns = base_boot_ns(w->tier->env);
 	if (refused &&
 		base_boot_ns(w->tier->env) - ret->refused_ns >
-			TIER_REFUSE_WAIT_NS) {
+			w->tier->cfg.refuse_wait_ns) {
 		ret->state = CACHE_OWED_ASIDE;
 		log_error("%s: set aside, the store refuses it: %s", ret->name,
 			why);
@@ -141,6 +141,7 @@ void tier_work_retry(struct work *w, const char *why)
 		cache_owed_fini(&row);
 	}
 	tier_work_again(w, pause);
+	tier_line_tick_soon(w->line); /* status says what holds it */
 }
 
 void tier_work_refused(struct work *w)
@@ -160,10 +161,12 @@ void tier_work_refused(struct work *w)
 		cache_owed_fini(&row);
 	}
 	base_str_fini(&why);
-	if (aside)
+	if (aside) {
 		tier_work_done(w);
-	else
-		tier_work_again(w, pause);
+		return;
+	}
+	tier_work_again(w, pause);
+	tier_line_tick_soon(w->line);
 }
 
 /* The blocks are gone, or it cannot be copied. */

@@ -14,6 +14,9 @@ usage: azure_rest.py CONTAINER_URL COMMAND ...
   blocks NAME                     "id size" of each committed block
   set-meta NAME [K=V]...          replaces all metadata
   delete NAME                     no error if it is not there
+  lease NAME                      takes a lease for ever; prints its id
+  release NAME ID                 lets it go
+  tier NAME TIER                  Hot, Cool, Archive
   count [PREFIX]                  how many blobs
 
 CONTAINER_URL is http://127.0.0.1:PORT/ACCOUNT/CONTAINER or
@@ -240,6 +243,13 @@ def parse():
         c.add_argument("prefix", nargs="?", default="")
         c.add_argument("--delimiter", default="")
         c.add_argument("--json", action="store_true")
+    sub.add_parser("lease").add_argument("name")
+    release = sub.add_parser("release")
+    release.add_argument("name")
+    release.add_argument("id")
+    tier = sub.add_parser("tier")
+    tier.add_argument("name")
+    tier.add_argument("tier")
     meta = sub.add_parser("set-meta")
     meta.add_argument("name")
     meta.add_argument("meta", nargs="*")
@@ -285,6 +295,17 @@ def run(args):
     elif args.command == "set-meta":
         c.ask("PUT", c.name(args.name), {"comp": "metadata"},
               {"x-ms-meta-" + k: v for k, v in pairs(args.meta)})
+    elif args.command == "lease":
+        answer, _ = c.ask("PUT", c.name(args.name), {"comp": "lease"},
+                          {"x-ms-lease-action": "acquire",
+                           "x-ms-lease-duration": "-1"})
+        print(answer.getheader("x-ms-lease-id"))
+    elif args.command == "release":
+        c.ask("PUT", c.name(args.name), {"comp": "lease"},
+              {"x-ms-lease-action": "release", "x-ms-lease-id": args.id})
+    elif args.command == "tier":
+        c.ask("PUT", c.name(args.name), {"comp": "tier"},
+              {"x-ms-access-tier": args.tier}, ok=(200, 202))
     elif args.command == "delete":
         c.ask("DELETE", c.name(args.name),
               headers={"x-ms-delete-snapshots": "include"}, ok=(202, 404))
