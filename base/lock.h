@@ -20,6 +20,7 @@ enum base_rank {
 	BASE_RANK_FS_CONTROL = 30,
 	BASE_RANK_TIER_LIST = 40,
 	BASE_RANK_TIER_JOB = 55,
+	BASE_RANK_TIER_AHEAD = 57,
 	BASE_RANK_TIER = 60,
 	BASE_RANK_CACHE_WRITER = 70,
 	/* asked by claims, which come inside a write transaction */

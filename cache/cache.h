@@ -613,6 +613,9 @@ void cache_space_get(struct cache *cache, struct cache_space *ret);
  */
 int cache_space_reserve(struct cache *cache, uint64_t bytes);
 void cache_space_release(struct cache *cache, uint64_t bytes);
+/* The same reservation if there is room without anything being evicted, now or
+ * soon after; never waits.  -ENOSPC. */
+int cache_space_spare(struct cache *cache, uint64_t bytes);
 /* The same reservation beyond the limit, for what somebody waits for when
  * nothing more may go: a file may be larger than the cache while it is open.
  * -ENOSPC: the file systems have no room beyond the reserve. */

@@ -238,6 +238,23 @@ int cache_space_reserve(struct cache *cache, uint64_t bytes)
 	return err;
 }
 
+int cache_space_spare(struct cache *cache, uint64_t bytes)
+{
+	struct cache_space_state *s = cache->space;
+	int err = 0;
+
+	bytes = round_up(bytes);
+	base_lock(&s->mutex);
+	ask_fs_if_old(s);
+	if (above(s, low_mark(s) > bytes ? low_mark(s) - bytes : 0) ||
+		!has_room(s, bytes))
+		err = -ENOSPC;
+	else
+		s->inflight += bytes;
+	base_unlock(&s->mutex);
+	return err;
+}
+
 int cache_space_exceed(struct cache *cache, uint64_t bytes)
 {
 	struct cache_space_state *s = cache->space;

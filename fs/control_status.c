@@ -112,6 +112,9 @@ static void add_tier(json_t *j, const struct tier_status *s)
 	json_object_set_new(j, "hit_bytes", number(s->hit_bytes));
 	json_object_set_new(j, "miss_bytes", number(s->miss_bytes));
 	json_object_set_new(j, "sent_bytes", number(s->sent_bytes));
+	json_object_set_new(j, "store_waits", number(s->waits));
+	json_object_set_new(j, "ahead_files", number(s->ahead_files));
+	json_object_set_new(j, "ahead_used", number(s->ahead_used));
 	json_object_set_new(j, "open_flights", number(s->open_flights));
 }
 

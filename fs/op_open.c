@@ -85,6 +85,8 @@ static void attach(struct open_op *op, int err)
 			write && !fs_written_may_write(h), &op->fi);
 	if (err == 0) {
 		cache_touch(m->cache, f->ino);
+		if (!write && op->tries == 0)
+			tier_opened(m->tier, f->ino);
 		/* A store to a mapping does not tell the kernel that mtime
 		 * moves: what it cached before must not live on. */
 		if (op->ready.rdwr && !op->create)

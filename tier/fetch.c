@@ -33,6 +33,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tier/ahead.h"
+
 /* ---- files ---- */
 
 static struct fetch_file *find_file(struct tier_fetches *f, uint64_t ino)
@@ -148,19 +150,19 @@ static int load_file(struct tier_fetches *f, struct cache_txn *txn,
 /* ---- flights ---- */
 
 static void add_flight(struct tier_fetches *f, struct fetch_file *file,
-	uint64_t start, uint64_t end, bool background)
+	uint64_t start, uint64_t end, enum urgency urgency)
 {
 	struct flight *fl = base_calloc(1, sizeof(*fl));
 
 	fl->file = file;
 	fl->start = start;
 	fl->end = end;
-	fl->background = background;
+	fl->urgency = urgency;
 	fl->serial = file->serial;
 	fl->state = FLIGHT_QUEUED;
 	TAILQ_INSERT_TAIL(&file->flights, fl, link);
 	file->flights_nr++;
-	if (background)
+	if (urgency != FETCH_NOW)
 		TAILQ_INSERT_TAIL(&f->later, fl, queue);
 	else
 		TAILQ_INSERT_TAIL(&f->now, fl, queue);
@@ -169,11 +171,11 @@ static void add_flight(struct tier_fetches *f, struct fetch_file *file,
 /* Somebody waits for this range now: what is queued for later comes first. */
 static void promote(struct tier_fetches *f, struct flight *fl)
 {
-	if (fl->state == FLIGHT_QUEUED && fl->background) {
+	if (fl->state == FLIGHT_QUEUED && fl->urgency != FETCH_NOW) {
 		TAILQ_REMOVE(&f->later, fl, queue);
 		TAILQ_INSERT_TAIL(&f->now, fl, queue);
-		fl->background = false;
 	}
+	fl->urgency = FETCH_NOW;
 }
 
 /* The first flight that overlaps start..end, or NULL. */
@@ -193,7 +195,7 @@ static struct flight *flight_over(
 
 /* Flights for what is neither local nor under way of start..end. */
 static void cover(struct tier_fetches *f, struct fetch_file *file,
-	uint64_t start, uint64_t end, bool background)
+	uint64_t start, uint64_t end, enum urgency urgency)
 {
 	while (start < end) {
 		struct flight *fl = flight_over(file, start, end);
@@ -206,11 +208,11 @@ static void cover(struct tier_fetches *f, struct fetch_file *file,
 
 			if (len > TIER_CHUNK_BYTES + TIER_CHUNK_BYTES / 2)
 				len = TIER_CHUNK_BYTES;
-			add_flight(f, file, start, start + len, background);
+			add_flight(f, file, start, start + len, urgency);
 			start += len;
 		}
 		if (fl != NULL) {
-			if (!background)
+			if (urgency == FETCH_NOW)
 				promote(f, fl);
 			start = fl->end;
 		}
@@ -220,8 +222,8 @@ static void cover(struct tier_fetches *f, struct fetch_file *file,
 /* Makes start..end come, cut to whole units.  *ret_missing: something of the
  * exact range is not there yet. */
 static int want(struct tier_fetches *f, struct cache_txn *txn,
-	struct fetch_file *file, uint64_t start, uint64_t end, bool background,
-	bool *ret_missing)
+	struct fetch_file *file, uint64_t start, uint64_t end,
+	enum urgency urgency, bool *ret_missing)
 {
 	struct cache_range missing[FETCH_RANGES];
 	uint64_t from = start - start % FETCH_UNIT, to = end;
@@ -241,7 +243,7 @@ static int want(struct tier_fetches *f, struct cache_txn *txn,
 	for (ssize_t i = 0; i < nr; i++) {
 		if (missing[i].start < end && start < missing[i].end)
 			*ret_missing = true;
-		cover(f, file, missing[i].start, missing[i].end, background);
+		cover(f, file, missing[i].start, missing[i].end, urgency);
 	}
 	return 0;
 }
@@ -261,7 +263,7 @@ static int advance(struct tier_fetches *f, struct cache_txn *txn,
 
 		if (stop > w->end)
 			stop = w->end;
-		err = want(f, txn, file, w->pos, stop, w->background, &missing);
+		err = want(f, txn, file, w->pos, stop, w->urgency, &missing);
 		if (err < 0 || missing)
 			break;
 		w->pos = stop;
@@ -279,9 +281,10 @@ static void end_waiter(struct tier_fetches *f, struct waiter *w, int err)
 }
 
 /* A flight ended: who waited for its range looks again. */
-static void wake(struct tier_fetches *f, struct fetch_file *file,
-	uint64_t start, uint64_t end, int flight_err)
+static void wake(
+	struct tier_fetches *f, const struct flight *fl, int flight_err)
 {
+	struct fetch_file *file = fl->file;
 	struct cache_txn *txn = NULL;
 	struct waiter *w, *next;
 	struct cache_inode inode;
@@ -297,8 +300,10 @@ static void wake(struct tier_fetches *f, struct fetch_file *file,
 		int result = err < 0 ? err : flight_err;
 
 		next = LIST_NEXT(w, link);
-		if (w->start >= end || start >= w->end)
+		if (w->start >= fl->end || fl->start >= w->end)
 			continue;
+		if (fl->no_room && w->urgency != FETCH_SPARE)
+			result = err;
 		if (result == 0)
 			result = advance(f, txn, file, w, &done);
 		if (done || result < 0)
@@ -339,7 +344,7 @@ void tier_flight_ended(struct flight *fl, int err)
 	TAILQ_REMOVE(&file->flights, fl, link);
 	file->flights_nr--;
 	f->active--;
-	wake(f, file, fl->start, fl->end, err);
+	wake(f, fl, err);
 	if (is_idle(file))
 		close_fd(file);
 	trim_files(f);
@@ -384,8 +389,8 @@ static int make_empty(struct tier *t, uint64_t ino)
 }
 
 static int begin(struct tier_fetches *f, struct cache_txn *txn, uint64_t ino,
-	uint64_t start, uint64_t end, bool background, struct tier_call *call,
-	bool *ret_empty)
+	uint64_t start, uint64_t end, enum urgency urgency,
+	struct tier_call *call, bool *ret_empty)
 {
 	struct fetch_file *file;
 	struct waiter *w;
@@ -408,11 +413,11 @@ static int begin(struct tier_fetches *f, struct cache_txn *txn, uint64_t ino,
 	w->file = file;
 	w->start = w->pos = start;
 	w->end = end;
-	w->background = background;
+	w->urgency = urgency;
 	call->owner = w;
 	LIST_INSERT_HEAD(&file->waiters, w, link);
 	err = advance(f, txn, file, w, &done);
-	if (!background)
+	if (urgency == FETCH_NOW)
 		tier_stream_note(f, txn, file, start, end);
 	if (done || err < 0)
 		end_waiter(f, w, err);
@@ -420,7 +425,7 @@ static int begin(struct tier_fetches *f, struct cache_txn *txn, uint64_t ino,
 }
 
 static void fetch(struct tier *t, uint64_t ino, uint64_t start, uint64_t end,
-	bool background, struct tier_call *call)
+	enum urgency urgency, struct tier_call *call)
 {
 	struct tier_fetches *f = t->fetches;
 	struct cache_txn *txn;
@@ -431,7 +436,7 @@ static void fetch(struct tier *t, uint64_t ino, uint64_t start, uint64_t end,
 	base_lock(&f->mutex);
 	err = cache_read(t->cache, &txn);
 	if (err == 0) {
-		err = begin(f, txn, ino, start, end, background, call, &empty);
+		err = begin(f, txn, ino, start, end, urgency, call, &empty);
 		cache_abort(txn);
 	}
 	pump(f);
@@ -445,13 +450,21 @@ static void fetch(struct tier *t, uint64_t ino, uint64_t start, uint64_t end,
 void tier_fetch(struct tier *t, uint64_t ino, uint64_t start, uint64_t end,
 	struct tier_call *call)
 {
-	fetch(t, ino, start, end, false, call);
+	fetch(t, ino, start, end, FETCH_NOW, call);
 }
 
 void tier_fetch_whole(
 	struct tier *t, uint64_t ino, bool background, struct tier_call *call)
 {
-	fetch(t, ino, 0, UINT64_MAX, background, call);
+	if (!background)
+		tier_ahead_missed(t, ino);
+	fetch(t, ino, 0, UINT64_MAX, background ? FETCH_LATER : FETCH_NOW,
+		call);
+}
+
+void tier_fetch_spare(struct tier *t, uint64_t ino, struct tier_call *call)
+{
+	fetch(t, ino, 0, UINT64_MAX, FETCH_SPARE, call);
 }
 
 void tier_read_ahead(struct tier *t, uint64_t ino, uint64_t start, uint64_t end)
@@ -489,7 +502,7 @@ int tier_fetch_ahead(struct tier_fetches *f, struct cache_txn *txn,
 {
 	bool missing;
 
-	return want(f, txn, file, start, end, true, &missing);
+	return want(f, txn, file, start, end, FETCH_LATER, &missing);
 }
 
 bool tier_fetch_cancel(struct tier *t, struct tier_call *call)

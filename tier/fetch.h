@@ -21,6 +21,12 @@
 /* Files remembered for their streams alone: 1,000 open files and some. */
 #define FETCH_FILES_IDLE 2048
 
+enum urgency {
+	FETCH_NOW,   /* somebody waits */
+	FETCH_LATER, /* prefetch, read-ahead: yields to those */
+	FETCH_SPARE, /* siblings: and evicts nothing */
+};
+
 enum flight_state {
 	FLIGHT_QUEUED,
 	FLIGHT_ROOM,
@@ -33,7 +39,8 @@ struct flight {
 	struct fetch_file *file;
 	enum flight_state state;
 	uint64_t start, end, serial;
-	bool background;
+	enum urgency urgency;
+	bool no_room; /* for a spare one; others may have some */
 	uint64_t at; /* next byte expected */
 	int write_err;
 	char *name;
@@ -48,7 +55,7 @@ struct waiter {
 	struct tier_call *call;
 	uint64_t start, end;
 	uint64_t pos; /* everything before it is local */
-	bool background;
+	enum urgency urgency;
 };
 
 /* One reader going forward. */

@@ -142,10 +142,17 @@ void tier_flight_room(void *arg)
 	struct tier *t = file->tier;
 	struct tier_fetches *f = t->fetches;
 	uint64_t len = fl->end - fl->start;
-	int err = cache_space_reserve(t->cache, len);
+	enum urgency urgency;
+	int err;
 
+	base_lock(&f->mutex);
+	urgency = fl->urgency; /* somebody may come to wait for it */
+	base_unlock(&f->mutex);
+	err = urgency == FETCH_SPARE ? cache_space_spare(t->cache, len)
+				     : cache_space_reserve(t->cache, len);
+	fl->no_room = err < 0 && urgency == FETCH_SPARE;
 	/* A reader waits for it, and nothing else may go. */
-	if (err == -ENOSPC && !fl->background)
+	if (err == -ENOSPC && urgency == FETCH_NOW)
 		err = cache_space_exceed(t->cache, len);
 	if (err == 0) {
 		err = open_file(f, file);
@@ -165,7 +172,7 @@ void tier_flight_room(void *arg)
 	fl->req.op = BLOB_GET;
 	fl->req.name = fl->name;
 	fl->req.cond.if_match = fl->etag;
-	fl->req.background = fl->background;
+	fl->req.background = urgency != FETCH_NOW;
 	fl->req.done = flight_answered;
 	fl->req.arg = fl;
 	fl->req.in.get.offset = fl->start;

@@ -90,6 +90,28 @@
 #define TIER_STREAM_BACK (1 * TIER_MIB)
 #define TIER_STREAM_AHEAD (16 * TIER_MIB)
 
+/* ---- siblings (ahead.c) ---- */
+
+/* Files of a directory that somebody had to wait for until others are fetched
+ * ahead: two may be chance. */
+#define TIER_AHEAD_MISSES 3
+/* Files fetched and not yet used, for each open: a reader in no order finds
+ * one soon, and who stops early has cost eight times what it read at most. */
+#define TIER_AHEAD_PER_OPEN 8
+/* ... and in order: a second of one reader's at 20 ms is a few hundred. */
+#define TIER_AHEAD_WINDOW 512
+#define TIER_AHEAD_WINDOW_BYTES (128 * TIER_MIB)
+/* Files under way ahead: as many as the background has places. */
+#define TIER_AHEAD_PARALLEL TIER_FETCH_BACKGROUND
+/* Cookies between two opens of readers that share a directory and its
+ * order. */
+#define TIER_AHEAD_NEAR 256
+/* Files for nothing until it is given up. */
+#define TIER_AHEAD_TRY 64
+/* Directories watched; and how long after the last open in it. */
+#define TIER_AHEAD_DIRS 64
+#define TIER_AHEAD_IDLE_NS (60 * TIER_S)
+
 /* ---- listing ---- */
 
 /* Names merged in one transaction: a few milliseconds of the writer. */

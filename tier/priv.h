@@ -55,6 +55,7 @@ struct tier_order {
 	_Atomic uint64_t groups;
 };
 
+struct tier_ahead;   /* ahead.c */
 struct tier_fetches; /* fetch.c */
 struct tier_lists;   /* list.c */
 struct tier_line;    /* line.c */
@@ -68,6 +69,7 @@ struct tier {
 	struct blob_store *store;
 	struct base_env *env;
 	struct tier_order order;
+	struct tier_ahead *ahead;
 	struct tier_fetches *fetches;
 	struct tier_lists *lists;
 	struct tier_line *line;

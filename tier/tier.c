@@ -2,7 +2,7 @@
  * Opens and closes tier/, and keeps what its parts share: pending calls, the
  * count of requests under way, the store's state.
  */
-#include "tier/priv.h"
+#include "tier/ahead.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -122,6 +122,8 @@ int tier_open(const struct tier_config *config, struct tier **ret_tier)
 	if (err == 0)
 		err = tier_order_open(t);
 	if (err == 0)
+		err = tier_aheads_open(t);
+	if (err == 0)
 		err = tier_fetches_open(t);
 	if (err == 0)
 		err = tier_lists_open(t);
@@ -146,6 +148,7 @@ void tier_stop(struct tier *tier)
 	atomic_store(&tier->stopping, true);
 	base_unlock(&tier->mutex);
 	tier_line_stop(tier);
+	tier_aheads_stop(tier);
 	tier_fetches_stop(tier);
 	tier_lists_stop(tier);
 }
@@ -156,6 +159,7 @@ void tier_close(struct tier *tier)
 		return;
 	tier_line_close(tier);
 	tier_fetches_close(tier);
+	tier_aheads_close(tier);
 	tier_lists_close(tier);
 	base_mutex_fini(&tier->mutex);
 	free(tier->host_name);
@@ -227,6 +231,7 @@ int tier_status(struct tier *tier, struct tier_status *ret)
 	ret->store_up = tier->store_up;
 	snprintf(ret->store_why, sizeof(ret->store_why), "%s", tier->store_why);
 	base_unlock(&tier->mutex);
+	tier_ahead_status(tier, ret);
 	tier_line_status(tier, ret);
 	return 0;
 }

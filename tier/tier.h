@@ -110,9 +110,14 @@ void tier_refresh_tree(struct tier *tier, uint64_t ino, struct tier_call *call);
  * however many wait; reads ahead if this continues a stream. */
 void tier_fetch(struct tier *tier, uint64_t ino, uint64_t start, uint64_t end,
 	struct tier_call *call);
-/* The whole file.  `background`: for prefetch, yields to readers. */
+/* The whole file.  `background`: for prefetch, yields to readers; else somebody
+ * opens it, and its siblings may be wanted next (tier/ahead.c). */
 void tier_fetch_whole(struct tier *tier, uint64_t ino, bool background,
 	struct tier_call *call);
+
+/* A file whose bytes were local was opened for reading: was it fetched because
+ * its siblings were?  Cheap. */
+void tier_opened(struct tier *tier, uint64_t ino);
 
 /* The target of a symlink, into the index. */
 void tier_fetch_target(struct tier *tier, uint64_t ino, struct tier_call *call);
@@ -189,6 +194,8 @@ struct tier_status {
 	char store_why[256];
 	uint64_t hit_bytes, miss_bytes; /* served: from local / fetched */
 	uint64_t sent_bytes;
+	uint64_t waits; /* opens that waited for the store */
+	uint64_t ahead_files, ahead_used; /* fetched ahead; opened since */
 	uint64_t pending, dirty_bytes, dirty_files, set_aside, conflicts;
 	uint64_t groups;
 	int64_t oldest_dirty_ns; /* age */
