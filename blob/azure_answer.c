@@ -48,6 +48,8 @@ void azure_answer_begin(struct azure_run *run)
 		base_str_fini(&strip);
 	} else if (req->op == BLOB_GET_BLOCKS) {
 		run->list = blob_list_new(BLOB_LIST_BLOCKS, "", NULL);
+	} else if (req->op == BLOB_GET_TAGS) {
+		run->list = blob_list_new(BLOB_LIST_TAGS, "", NULL);
 	}
 }
 
@@ -350,6 +352,7 @@ static struct blob_verdict success_end(struct azure_run *run)
 		return get_end(run);
 	case BLOB_LIST:
 	case BLOB_GET_BLOCKS:
+	case BLOB_GET_TAGS:
 		err = blob_list_end(run->list);
 		if (err != 0) {
 			list_failed(run, err);

@@ -17,6 +17,10 @@
  *		CommittedBlocks
  *			Block
  *				Name, Size
+ *	Tags
+ *		TagSet
+ *			Tag
+ *				Key, Value
  *
  * Expat's own guard against entities that multiply stays on, and a document
  * type is refused: the service sends none.
@@ -62,6 +66,7 @@ struct blob_list {
 	struct blob_block *blocks;
 	size_t blocks_nr, blocks_cap;
 	char *next;
+	struct base_str tags;
 	unsigned dropped;
 };
 
@@ -257,6 +262,10 @@ static void end_property(struct blob_list *l, const char *key, const char *text)
 		l->tier = base_strdup(text);
 	} else if (strcasecmp(key, "AccessTierInferred") == 0) {
 		l->tier_inferred = strcasecmp(text, "true") == 0;
+	} else if (strcasecmp(key, "TagCount") == 0) {
+		if (strcmp(text, "0") != 0 && keep(l, strlen(text)))
+			blob_azure_kv_add(&p->headers, &p->headers_nr,
+				BLOB_TAG_COUNT, text);
 	} else if (strcasecmp(key, "CopyStatus") == 0) {
 		p->copy_pending = strcasecmp(text, "pending") == 0;
 	}
@@ -301,7 +310,9 @@ static void set_block_id(struct blob_block *b, const char *text)
 	if (base_base64_decode(text, strlen(text), &raw) == 0 &&
 		raw.len == BLOB_BLOCK_ID_BYTES) {
 		memcpy(b->id, raw.data, raw.len);
-		b->ours = memcmp(b->id, "fb01", 4) == 0;
+		/* Hashes, or ranges of another blob: both stand for bytes. */
+		b->ours = memcmp(b->id, "fb01", 4) == 0 ||
+			memcmp(b->id, "fb02", 4) == 0;
 	}
 	base_str_fini(&raw);
 }
@@ -342,15 +353,36 @@ static void end_blocks(struct blob_list *l, const char *text)
 	}
 }
 
+/* ---- tags ---- */
+
+static void end_tags(struct blob_list *l, const char *text)
+{
+	bool key = at(l, 4, "Key");
+
+	if (l->depth != 4 || !at(l, 3, "Tag") || (!key && !at(l, 4, "Value")))
+		return;
+	if (!keep(l, strlen(text)))
+		return;
+	if (key && l->tags.len > 0)
+		base_str_putc(&l->tags, '&');
+	if (!key)
+		base_str_putc(&l->tags, '=');
+	blob_azure_escape(&l->tags, text, strlen(text));
+}
+
 /* ---- expat ---- */
+
+static const char *const roots[] = {
+	[BLOB_LIST_NAMES] = "EnumerationResults",
+	[BLOB_LIST_BLOCKS] = "BlockList",
+	[BLOB_LIST_TAGS] = "Tags",
+};
 
 static void on_start(void *arg, const char *name, const char **attrs)
 {
 	struct blob_list *l = arg;
-	const char *root =
-		l->kind == BLOB_LIST_NAMES ? "EnumerationResults" : "BlockList";
 
-	if (l->depth == 0 && strcmp(name, root) != 0) {
+	if (l->depth == 0 && strcmp(name, roots[l->kind]) != 0) {
 		fail(l, -EBADMSG); /* a login page, say */
 		return;
 	}
@@ -381,8 +413,10 @@ static void on_end(void *arg, const char *name)
 		return;
 	if (l->kind == BLOB_LIST_NAMES)
 		end_names(l, text);
-	else
+	else if (l->kind == BLOB_LIST_BLOCKS)
 		end_blocks(l, text);
+	else
+		end_tags(l, text);
 	base_str_clear(&l->text);
 	l->depth--;
 }
@@ -466,6 +500,8 @@ void blob_list_take(struct blob_list *l, struct blob_req *req)
 		l->entries = NULL;
 		l->entries_nr = l->entries_cap = 0;
 		l->next = NULL;
+	} else if (l->kind == BLOB_LIST_TAGS) {
+		req->tags = base_str_take(&l->tags);
 	} else {
 		req->blocks.blocks = l->blocks;
 		req->blocks.blocks_nr = l->blocks_nr;
@@ -489,6 +525,7 @@ void blob_list_free(struct blob_list *l)
 		base_str_fini(&l->path[i]);
 	base_str_fini(&l->text);
 	base_str_fini(&l->name);
+	base_str_fini(&l->tags);
 	free(l->entries);
 	free(l->blocks);
 	free(l->next);

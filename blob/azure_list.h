@@ -1,5 +1,5 @@
 /*
- * The service's XML: a page of names, or a list of blocks, as it arrives.
+ * The service's XML: a page of names, a list of blocks, or tags, as it arrives.
  *
  * What it is for.  Feed it the pieces of an answer; it keeps what it
  * understands and nothing else, within the limits below, whatever comes.
@@ -32,6 +32,7 @@
 enum blob_list_kind {
 	BLOB_LIST_NAMES,
 	BLOB_LIST_BLOCKS,
+	BLOB_LIST_TAGS,
 };
 
 struct blob_list;

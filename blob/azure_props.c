@@ -27,6 +27,21 @@ void blob_azure_etag(const char *text, char ret[BLOB_ETAG_MAX])
 	memcpy(ret + 1 + len, "\"", 2);
 }
 
+void blob_azure_escape(struct base_str *s, const char *text, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			(c >= '0' && c <= '9') || strchr("-._~", c) != NULL)
+			base_str_putc(s, (char)c);
+		else
+			base_str_printf(s, "%%%02X", c);
+	}
+}
+
 bool blob_azure_md5(const char *text, uint8_t ret[16])
 {
 	struct base_str raw = BASE_STR_INIT;
@@ -139,6 +154,10 @@ void blob_azure_props_parse(
 	if (v != NULL)
 		ret->has_md5 = blob_azure_md5(v, ret->md5);
 	parse_lists(h, ret);
+	v = blob_headers_get(h, BLOB_TAG_COUNT);
+	if (v != NULL && strcmp(v, "0") != 0)
+		blob_azure_kv_add(
+			&ret->headers, &ret->headers_nr, BLOB_TAG_COUNT, v);
 	if (tier != NULL && !is_value(h, "x-ms-access-tier-inferred", "true"))
 		blob_azure_kv_add(&ret->headers, &ret->headers_nr,
 			"x-ms-access-tier", tier);

@@ -7,6 +7,7 @@
 #ifndef BLOB_AZURE_PROPS_H
 #define BLOB_AZURE_PROPS_H
 
+#include "base/str.h"
 #include "blob/header.h"
 #include "blob/store.h"
 
@@ -18,6 +19,9 @@ void blob_azure_etag(const char *text, char ret[BLOB_ETAG_MAX]);
 /* Base64 of an MD5. */
 bool blob_azure_md5(const char *text, uint8_t ret[16]);
 bool blob_azure_date_ns(const char *text, int64_t *ret_ns);
+/* Percent-encodes everything but unreserved characters: '+' and '/' of base64
+ * too. */
+void blob_azure_escape(struct base_str *s, const char *text, size_t len);
 /* Appends a copy. */
 void blob_azure_kv_add(
 	struct blob_kv **kv, size_t *nr, const char *key, const char *value);

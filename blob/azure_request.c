@@ -11,25 +11,10 @@
 #include <time.h>
 
 #include "base/base64.h"
+#include "blob/azure_props.h"
 #include "blob/name.h"
 
 /* ---- queries ---- */
-
-/* Everything but unreserved characters: '+' and '/' of base64 too. */
-static void add_escaped(struct base_str *s, const char *text, size_t len)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			(c >= '0' && c <= '9') || strchr("-._~", c) != NULL)
-			base_str_putc(s, (char)c);
-		else
-			base_str_printf(s, "%%%02X", c);
-	}
-}
 
 static void list_query(struct azure_run *run, struct base_str *q)
 {
@@ -43,11 +28,12 @@ static void list_query(struct azure_run *run, struct base_str *q)
 		max == 0 || max > 5000 ? 5000 : (unsigned)max);
 	if (run->blob.len > 0) {
 		base_str_puts(q, "&prefix=");
-		add_escaped(q, run->blob.data, run->blob.len);
+		blob_azure_escape(q, run->blob.data, run->blob.len);
 	}
 	if (req->in.list.start != NULL) {
 		base_str_puts(q, "&marker=");
-		add_escaped(q, req->in.list.start, strlen(req->in.list.start));
+		blob_azure_escape(
+			q, req->in.list.start, strlen(req->in.list.start));
 	}
 }
 
@@ -57,7 +43,7 @@ static void block_query(struct azure_run *run, struct base_str *q)
 
 	base_base64_encode(run->req->in.block.id, BLOB_BLOCK_ID_BYTES, &id);
 	base_str_puts(q, "comp=block&blockid=");
-	add_escaped(q, id.data, id.len);
+	blob_azure_escape(q, id.data, id.len);
 	base_str_fini(&id);
 }
 
@@ -79,6 +65,9 @@ static void build_query(struct azure_run *run, struct base_str *q)
 		break;
 	case BLOB_SET_META:
 		base_str_puts(q, "comp=metadata");
+		break;
+	case BLOB_GET_TAGS:
+		base_str_puts(q, "comp=tags");
 		break;
 	default:
 		break;
@@ -151,6 +140,7 @@ static int add_content(struct blob_headers *h, const struct blob_req *req)
 		{ "cache-control", "x-ms-blob-cache-control" },
 		{ "x-ms-access-tier", "x-ms-access-tier" },
 		{ "x-ms-encryption-scope", "x-ms-encryption-scope" },
+		{ "x-ms-tags", "x-ms-tags" },
 	};
 	size_t i, j, from = req->op == BLOB_COPY ? 5 : 0;
 	int err = 0;
@@ -254,6 +244,7 @@ static int add_op(struct azure_run *run, struct blob_headers *h)
 		return add_range(run, h);
 	case BLOB_LIST:
 	case BLOB_PUT_BLOCK:
+	case BLOB_GET_TAGS:
 		return 0;
 	case BLOB_HEAD:
 	case BLOB_GET_BLOCKS:
@@ -319,6 +310,7 @@ static const char *method_of(enum blob_op op)
 	case BLOB_GET:
 	case BLOB_LIST:
 	case BLOB_GET_BLOCKS:
+	case BLOB_GET_TAGS:
 		return "GET";
 	case BLOB_DELETE:
 		return "DELETE";

@@ -231,6 +231,8 @@ static enum blob_result run(struct dir_job *job)
 		return dir_op_copy(job);
 	case BLOB_SET_META:
 		return dir_op_set_meta(job);
+	case BLOB_GET_TAGS: /* a directory has none, and never says so */
+		break;
 	}
 	return dir_fail(req, BLOB_UNSUPPORTED, -EOPNOTSUPP, "UnknownOperation");
 }

@@ -189,7 +189,8 @@ static bool blocks_parse(const char *buf, size_t len,
 		memcpy(&number, at + BLOB_BLOCK_ID_BYTES, sizeof(number));
 		b->size_bytes = le64toh(number);
 		b->committed = true;
-		b->ours = memcmp(b->id, "fb01", 4) == 0;
+		b->ours = memcmp(b->id, "fb01", 4) == 0 ||
+			memcmp(b->id, "fb02", 4) == 0;
 		total += b->size_bytes;
 	}
 	*ret_nr = nr;

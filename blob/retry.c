@@ -20,6 +20,7 @@ bool blob_op_mutates(enum blob_op op)
 	case BLOB_PUT_BLOCK:
 	case BLOB_PUT_BLOCK_URL:
 	case BLOB_GET_BLOCKS:
+	case BLOB_GET_TAGS:
 		return false;
 	}
 	return true;
@@ -31,6 +32,7 @@ bool blob_retry_success(enum blob_op op, int status)
 	case BLOB_HEAD:
 	case BLOB_LIST:
 	case BLOB_GET_BLOCKS:
+	case BLOB_GET_TAGS:
 	case BLOB_SET_META:
 		return status == 200;
 	case BLOB_GET:

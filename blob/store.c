@@ -117,6 +117,8 @@ void blob_req_fini(struct blob_req *req)
 	free(req->page.entries);
 	free(req->page.next);
 	free(req->blocks.blocks);
+	free(req->tags);
+	req->tags = NULL;
 	memset(&req->page, 0, sizeof(req->page));
 	memset(&req->blocks, 0, sizeof(req->blocks));
 }

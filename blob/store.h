@@ -54,6 +54,7 @@ enum blob_op {
 	BLOB_DELETE,
 	BLOB_COPY,     /* server-side copy within the store, synchronous */
 	BLOB_SET_META, /* replace metadata, keep the bytes */
+	BLOB_GET_TAGS, /* the index tags of a blob */
 };
 
 enum blob_result {
@@ -96,6 +97,10 @@ struct blob_kv {
 	char *value;
 };
 
+/* How many tags a blob has: they are none of its headers, and change without
+ * its ETag. */
+#define BLOB_TAG_COUNT "x-ms-tag-count"
+
 /* What a store says of one blob. */
 struct blob_props {
 	char etag[BLOB_ETAG_MAX]; /* opaque, quoted; never empty for a blob */
@@ -106,12 +111,18 @@ struct blob_props {
 	bool copy_pending;
 	bool has_md5; /* MD5 of the whole blob, stored with it */
 	uint8_t md5[16];
+	/* The caller's: what it made of the blob's block list.  A store leaves
+	 * it alone. */
+	bool has_list;
+	uint8_t list[16];
 	struct blob_kv *meta; /* user metadata */
 	size_t meta_nr;
 	/* Content headers and others that a rewrite must send again:
 	 * "content-type", "content-encoding", "content-language",
 	 * "content-disposition", "cache-control", and, only where set
-	 * explicitly, "x-ms-access-tier", "x-ms-encryption-scope". */
+	 * explicitly, "x-ms-access-tier", "x-ms-encryption-scope"; and
+	 * BLOB_TAG_COUNT, where there are tags: they are asked for by
+	 * BLOB_GET_TAGS, and sent as "x-ms-tags". */
 	struct blob_kv *headers;
 	size_t headers_nr;
 };
@@ -229,6 +240,7 @@ struct blob_req {
 		struct blob_block *blocks;
 		size_t blocks_nr;
 	} blocks;
+	char *tags; /* GET_TAGS: "k=v&k=v", escaped as in a query */
 
 	/* ---- the store's own while it runs ---- */
 	void *priv;

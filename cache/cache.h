@@ -283,6 +283,10 @@ struct cache_remote {
 	bool slash; /* the marker's blob name is "name/" */
 	bool has_md5;
 	uint8_t md5[16];
+	/* Of what was committed from blocks of ours: a digest of their list,
+	 * made by tier/; as good as an MD5. */
+	bool has_list;
+	uint8_t list[16];
 	struct cache_id content;
 	struct cache_id file;
 	struct cache_id commit_host;
@@ -477,8 +481,8 @@ struct cache_sent {
 	uint64_t owed_seq;
 	/* What the blob will look like, for the proof that it is ours. */
 	uint64_t size_bytes;
-	bool has_md5;
-	uint8_t md5[16];
+	bool has_md5, has_list;
+	uint8_t md5[16], list[16];
 	int64_t sent_ns; /* base_boot_ns() */
 	/* It is known not to have been applied so far, or nobody asks any more:
 	 * kept only because it may yet be applied. */
@@ -510,14 +514,6 @@ int cache_sent_each(
 	struct cache_txn *txn, uint64_t after, cache_sent_fn each, void *arg);
 /* Commit numbers, reserved a thousand at a time. */
 int cache_commit_number(struct cache_txn *txn, uint64_t *ret);
-
-/* SHA-256 of the blocks of content that was sent (nr 0: forgets it). */
-#define CACHE_HASH_BYTES 32
-int cache_manifest_set(struct cache_txn *txn, const struct cache_id *content,
-	size_t nr, const uint8_t (*hashes)[CACHE_HASH_BYTES]);
-/* Allocated; -ENOENT if it is not known. */
-int cache_manifest_get(struct cache_txn *txn, const struct cache_id *content,
-	size_t *ret_nr, uint8_t (**ret_hashes)[CACHE_HASH_BYTES]);
 
 /* ---- conflicts and other losses, for status ---- */
 

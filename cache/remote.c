@@ -15,7 +15,7 @@
 #define COLUMNS                                                       \
 	"name, etag, size, kind, slash, md5, content, file, "         \
 	"commit_host, commit_number, parents, mode, uid, gid, rdev, " \
-	"mtime_ns, \"foreign\", known_seq"
+	"mtime_ns, \"foreign\", known_seq, list"
 
 void cache_remote_fini(struct cache_remote *remote)
 {
@@ -26,14 +26,15 @@ void cache_remote_fini(struct cache_remote *remote)
 	remote->parents = remote->foreign = NULL;
 }
 
-static void read_md5(struct cache_query *q, struct cache_remote *ret)
+/* An MD5 or a digest: whether there is one. */
+static bool read_sum(struct cache_query *q, uint8_t ret[16])
 {
-	struct cache_id md5;
+	struct cache_id sum;
 
-	static_assert(sizeof(md5) == sizeof(ret->md5), "both have 16 bytes");
-	cache_db_id(q, &md5);
-	ret->has_md5 = !cache_id_is_none(&md5);
-	memcpy(ret->md5, md5.bytes, sizeof(ret->md5));
+	static_assert(sizeof(sum) == 16, "a sum has 16 bytes");
+	cache_db_id(q, &sum);
+	memcpy(ret, sum.bytes, sizeof(sum));
+	return !cache_id_is_none(&sum);
 }
 
 static void read_attrs(struct cache_query *q, struct cache_attrs *ret)
@@ -53,7 +54,7 @@ static void read_remote(struct cache_query *q, struct cache_remote *ret)
 	ret->size_bytes = cache_db_u64(q);
 	ret->kind = (enum cache_kind)cache_db_i64(q);
 	ret->slash = cache_db_i64(q) != 0;
-	read_md5(q, ret);
+	ret->has_md5 = read_sum(q, ret->md5);
 	cache_db_id(q, &ret->content);
 	cache_db_id(q, &ret->file);
 	cache_db_id(q, &ret->commit_host);
@@ -62,6 +63,7 @@ static void read_remote(struct cache_query *q, struct cache_remote *ret)
 	read_attrs(q, &ret->attrs);
 	ret->foreign = cache_db_take_blob(q, &ret->foreign_bytes);
 	ret->known_seq = cache_db_u64(q);
+	ret->has_list = read_sum(q, ret->list);
 }
 
 static int read_one(struct cache_query *q, struct cache_remote *ret)
@@ -103,7 +105,7 @@ int cache_remote_put(struct cache_txn *txn, const struct cache_remote *remote)
 
 	cache_db_begin(&q, txn,
 		"INSERT OR REPLACE INTO remote(" COLUMNS ") VALUES (?, ?, ?, "
-		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_name(&q, remote->name);
 	cache_db_bind_name(&q, remote->etag);
 	cache_db_bind_u64(&q, remote->size_bytes);
@@ -123,6 +125,8 @@ int cache_remote_put(struct cache_txn *txn, const struct cache_remote *remote)
 	cache_db_bind_i64(&q, remote->attrs.mtime_ns);
 	cache_db_bind_blob(&q, remote->foreign, remote->foreign_bytes);
 	cache_db_bind_u64(&q, remote->known_seq);
+	cache_db_bind_blob(&q, remote->has_list ? remote->list : NULL,
+		sizeof(remote->list));
 	err = cache_db_run(&q);
 	return err != 0 ? err : raise_known(txn, remote->known_seq);
 }

@@ -99,8 +99,13 @@ static const char version_1[] =
 	"CREATE TABLE replied(slot INTEGER PRIMARY KEY, request INTEGER,"
 	"	reply BLOB);";
 
+/* Digests of block lists. */
+static const char version_2[] = "ALTER TABLE remote ADD COLUMN list BLOB;"
+				"ALTER TABLE sent ADD COLUMN list BLOB;"
+				"DROP TABLE manifest;";
+
 /* Entry n makes version n + 1 from version n. */
-static const char *const versions[] = { version_1 };
+static const char *const versions[] = { version_1, version_2 };
 #define VERSION ((int)(sizeof(versions) / sizeof(versions[0])))
 
 static int pragma_get(sqlite3 *db, const char *sql, int64_t *ret)

@@ -1,7 +1,4 @@
-/*
- * What the store was told and has not surely answered, and the hashes of the
- * blocks that it holds.
- */
+/* What the store was told and has not surely answered. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +7,7 @@
 
 #define COLUMNS                                                  \
 	"number, host, name, op, base_etag, content, owed_seq, " \
-	"size, md5, sent_ns, boot, settled"
+	"size, md5, sent_ns, boot, settled, list"
 
 void cache_sent_fini(struct cache_sent *sent)
 {
@@ -20,7 +17,7 @@ void cache_sent_fini(struct cache_sent *sent)
 
 static void read_sent(struct cache_query *q, struct cache_sent *ret)
 {
-	struct cache_id md5;
+	struct cache_id md5, list;
 
 	static_assert(sizeof(md5) == sizeof(ret->md5), "both have 16 bytes");
 	memset(ret, 0, sizeof(*ret));
@@ -40,6 +37,9 @@ static void read_sent(struct cache_query *q, struct cache_sent *ret)
 	if (cache_db_u64(q) != q->txn->cache->boot_nr)
 		ret->sent_ns = 0;
 	ret->settled = cache_db_i64(q) != 0;
+	cache_db_id(q, &list);
+	ret->has_list = !cache_id_is_none(&list);
+	memcpy(ret->list, list.bytes, sizeof(ret->list));
 }
 
 /* The columns after number. */
@@ -59,6 +59,8 @@ static void bind_columns(struct cache_query *q, const struct cache_sent *sent)
 	cache_db_bind_i64(q, sent->sent_ns);
 	cache_db_bind_u64(q, q->txn->cache->boot_nr);
 	cache_db_bind_i64(q, sent->settled);
+	cache_db_bind_blob(
+		q, sent->has_list ? sent->list : NULL, sizeof(sent->list));
 }
 
 int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent)
@@ -67,7 +69,7 @@ int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent)
 
 	cache_db_begin(&q, txn,
 		"INSERT INTO sent(" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, "
-		"?, ?, ?, ?, ?)");
+		"?, ?, ?, ?, ?, ?)");
 	cache_db_bind_u64(&q, sent->number);
 	bind_columns(&q, sent);
 	return cache_db_run(&q);
@@ -81,7 +83,7 @@ int cache_sent_put(struct cache_txn *txn, const struct cache_sent *sent)
 	cache_db_begin(&q, txn,
 		"UPDATE sent SET host = ?, name = ?, op = ?, base_etag = ?, "
 		"content = ?, owed_seq = ?, size = ?, md5 = ?, sent_ns = ?, "
-		"boot = ?, settled = ? WHERE number = ?");
+		"boot = ?, settled = ?, list = ? WHERE number = ?");
 	bind_columns(&q, sent);
 	cache_db_bind_u64(&q, sent->number);
 	err = cache_db_run(&q);
@@ -210,68 +212,6 @@ int cache_sent_each(
 		cache_sent_fini(&sent);
 		if (err != 0)
 			break;
-	}
-	return cache_db_end(&q, err);
-}
-
-/* ---- manifests ---- */
-
-int cache_manifest_set(struct cache_txn *txn, const struct cache_id *content,
-	size_t nr, const uint8_t (*hashes)[CACHE_HASH_BYTES])
-{
-	struct cache_query q;
-	int err;
-
-	cache_db_begin(&q, txn, "DELETE FROM manifest WHERE content = ?");
-	cache_db_bind_id(&q, content);
-	err = cache_db_run(&q);
-	for (size_t i = 0; i < nr && err == 0; i++) {
-		cache_db_begin(&q, txn,
-			"INSERT INTO manifest(content, block, hash) "
-			"VALUES (?, ?, ?)");
-		cache_db_bind_id(&q, content);
-		cache_db_bind_u64(&q, i);
-		cache_db_bind_blob(&q, hashes[i], CACHE_HASH_BYTES);
-		err = cache_db_run(&q);
-	}
-	return err;
-}
-
-int cache_manifest_get(struct cache_txn *txn, const struct cache_id *content,
-	size_t *ret_nr, uint8_t (**ret_hashes)[CACHE_HASH_BYTES])
-{
-	uint8_t(*hashes)[CACHE_HASH_BYTES] = NULL;
-	struct cache_query q;
-	size_t nr = 0, cap = 0;
-	int err;
-
-	cache_db_begin(&q, txn,
-		"SELECT hash FROM manifest WHERE content = ? ORDER BY block");
-	cache_db_bind_id(&q, content);
-	while ((err = cache_db_step(&q)) > 0) {
-		size_t len;
-		void *hash = cache_db_take_blob(&q, &len);
-
-		if (nr == cap) {
-			cap = cap ? 2 * cap : 16;
-			hashes = base_realloc(hashes, cap * sizeof(*hashes));
-		}
-		/* Anything else is damage: then it is not known. */
-		if (hash != NULL && len == CACHE_HASH_BYTES)
-			memcpy(hashes[nr++], hash, CACHE_HASH_BYTES);
-		else
-			err = -ENOENT;
-		free(hash);
-		if (err < 0)
-			break;
-	}
-	if (err == 0 && nr == 0)
-		err = -ENOENT;
-	if (err == 0) {
-		*ret_nr = nr;
-		*ret_hashes = hashes;
-	} else {
-		free(hashes);
 	}
 	return cache_db_end(&q, err);
 }

@@ -98,7 +98,9 @@ static void describe_remote(struct work *w, struct cache_remote *r)
 	r->content = sent.content;
 	r->has_md5 = sent.has_md5;
 	memcpy(r->md5, sent.md5, sizeof(r->md5));
-	r->file = w->file;
+	r->has_list = sent.has_list;
+	memcpy(r->list, sent.list, sizeof(r->list));
+	r->file = w->restore ? w->base.file : w->file;
 	r->commit_host = *cache_host(w->tier->cache);
 	r->commit_number = w->commit;
 	if (w->has_base) {
@@ -113,6 +115,8 @@ static void describe_remote(struct work *w, struct cache_remote *r)
 
 static int put_remote(struct work *w, struct cache_txn *txn)
 {
+	const struct cache_attrs *attrs =
+		w->restore ? &w->base.attrs : &w->row.attrs;
 	struct cache_remote r;
 	int err;
 
@@ -121,7 +125,7 @@ static int put_remote(struct work *w, struct cache_txn *txn)
 	else
 		describe_remote(w, &r);
 	r.name = w->row.name;
-	r.attrs = w->row.attrs;
+	r.attrs = *attrs;
 	r.known_seq = tier_tick(w->tier);
 	err = cache_remote_put(txn, &r);
 	if (!w->has_landed)
@@ -140,10 +144,30 @@ static int fence(struct work *w, struct cache_txn *txn)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* What is there was committed as it is, and the row is still to come (T1). */
+static int apply_restore(struct work *w, struct cache_txn *txn)
+{
+	struct cache_owed row;
+	int err = put_remote(w, txn);
+
+	if (err == 0)
+		err = fence(w, txn);
+	if (err == 0)
+		err = cache_owed_get(txn, w->seq, &row);
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	row.state = CACHE_OWED_UNSENT;
+	err = cache_owed_put(txn, &row);
+	cache_owed_fini(&row);
+	return err;
+}
+
 static int apply(struct work *w, struct cache_txn *txn)
 {
 	int err;
 
+	if (w->restore)
+		return apply_restore(w, txn);
 	if (w->op == BLOB_DELETE)
 		err = cache_remote_del(txn, w->row.name);
 	else
@@ -190,6 +214,8 @@ static void take_answers(void *arg)
 		TAILQ_REMOVE(&line->answered, w, link);
 		if (err < 0)
 			tier_work_again(w, TIER_S); /* settled by HEAD */
+		else if (w->restore)
+			tier_work_again(w, 0);
 		else
 			tier_work_done(w);
 	}
@@ -201,7 +227,8 @@ void tier_work_accept(struct work *w)
 
 	line->pause_ns = 0;
 	if (w->op == BLOB_PUT) /* blocks were counted one by one */
-		atomic_fetch_add(&w->tier->sent_bytes, w->body_bytes);
+		atomic_fetch_add(&w->tier->sent_bytes,
+			w->upload ? w->row.size_bytes : w->body_bytes);
 	TAILQ_INSERT_TAIL(&line->answered, w, link);
 	if (!line->answering) {
 		line->answering = true;
@@ -258,6 +285,11 @@ void tier_work_answered(struct work *w, int err)
 	case BLOB_UNAVAILABLE:
 	case BLOB_DENIED:
 	case BLOB_NO_CONTAINER:
+		if (w->op == BLOB_COPY &&
+			strcmp(w->req.code, "CannotVerifyCopySource") == 0) {
+			other_way(w); /* who may not read it so */
+			break;
+		}
 		tier_work_unsend(w, false);
 		tier_line_pause(w->line);
 		tier_work_retry(w, blob_result_name(w->req.result));
@@ -267,6 +299,10 @@ void tier_work_answered(struct work *w, int err)
 		tier_work_retry(w, w->req.code);
 		break;
 	default:
+		if (w->op == BLOB_COPY) {
+			other_way(w); /* the source's fault, maybe */
+			break;
+		}
 		tier_work_unsend(w, false);
 		tier_work_refused(w);
 		break;

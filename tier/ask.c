@@ -114,22 +114,41 @@ static void ask_below(struct refresh *r)
 	tier_submit(r->lists->tier, &r->req);
 }
 
+/* What the store says of the name is known as well as it can be. */
+static void head_known(void *arg, int err)
+{
+	struct refresh *r = arg;
+	struct blob_entry entry = { .name = r->path, .props = r->req.props };
+
+	if (err == 0)
+		err = learn(r, &entry);
+	ask_end(r, err);
+}
+
+/* Do other bytes have to be told from other metadata? */
+static bool wants_proof(struct refresh *r)
+{
+	struct cache_txn *txn;
+	bool wants;
+
+	if (cache_read(r->lists->tier->cache, &txn) < 0)
+		return false;
+	wants = tier_proof_wanted(txn, r->path, &r->req.props);
+	cache_abort(txn);
+	return wants;
+}
+
 static void head_taken(void *arg)
 {
 	struct refresh *r = arg;
 	struct tier *t = r->lists->tier;
-	struct blob_entry entry = { .name = r->path };
 
-	if (r->req.result == BLOB_NOT_FOUND) {
+	if (r->req.result == BLOB_NOT_FOUND)
 		ask_below(r);
-	} else {
-		int err = ask_err(&r->req);
-
-		entry.props = r->req.props;
-		if (err == 0)
-			err = learn(r, &entry);
-		ask_end(r, err);
-	}
+	else if (r->req.result == BLOB_OK && wants_proof(r))
+		tier_proof_ask(t, r->path, &r->req.props, head_known, r);
+	else
+		head_known(r, ask_err(&r->req));
 	tier_answered(t);
 }
 

@@ -36,21 +36,22 @@ struct lost {
 	bool here_only;	 /* the copy is not for the store */
 };
 
+/* What was sent, or would have been. */
 static bool same_bytes(struct lost *lost)
 {
 	struct work *w = lost->w;
 	const struct cache_remote *r = &lost->remote;
+	struct cache_sent sent = { 0 };
 
 	if (r->kind != w->row.kind)
 		return false;
 	if (r->kind == CACHE_DIR)
 		return true;
-	if (r->kind == CACHE_SYMLINK && r->size_bytes != w->body_bytes)
-		return false;
-	if (r->kind == CACHE_FILE && r->size_bytes != w->row.size_bytes)
-		return false;
-	return w->has_md5 && r->has_md5 &&
-		memcmp(w->md5, r->md5, sizeof(r->md5)) == 0;
+	if (w->sent.number != 0 && w->sent.owed_seq == w->seq)
+		sent = w->sent; /* of an earlier run */
+	else if (w->op != BLOB_COPY || w->has_twin)
+		tier_work_describe(w, &sent);
+	return (sent.has_md5 || sent.has_list) && tier_is_sent(&sent, r);
 }
 
 /* All rows of the name leave the line: what it holds is decided here. */
@@ -74,11 +75,8 @@ static int drop_rows(struct lost *lost)
  * is new.  A moved ETag is not moved content. */
 static bool is_base(struct lost *lost)
 {
-	const struct cache_remote *r = &lost->remote, *b = &lost->w->base;
-
-	return lost->w->has_base && r->kind == b->kind &&
-		r->size_bytes == b->size_bytes && r->has_md5 && b->has_md5 &&
-		memcmp(r->md5, b->md5, sizeof(r->md5)) == 0;
+	return lost->w->has_base &&
+		tier_same_bytes(&lost->remote, &lost->w->base);
 }
 
 /* The row goes on top of it. */
@@ -193,9 +191,7 @@ static int attrs_again(struct lost *lost)
 
 	if (w->has_base)
 		tier_attrs_rebase(&attrs, &w->base.attrs, &lost->remote.attrs);
-	if (w->has_base && lost->remote.size_bytes == w->base.size_bytes &&
-		w->base.has_md5 && lost->remote.has_md5 &&
-		memcmp(w->base.md5, lost->remote.md5, 16) == 0)
+	if (is_base(lost))
 		lost->remote.content = w->base.content;
 	err = show_theirs(lost);
 	if (err == 0 && lost->has_parent)

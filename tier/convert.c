@@ -66,6 +66,13 @@ static void add_pair(struct base_str *s, char where, const struct blob_kv *pair)
 	base_str_add(s, pair->value, strlen(pair->value) + 1);
 }
 
+/* What a store says of a blob that nobody said anything of. */
+static bool is_default(const struct blob_kv *header)
+{
+	return strcmp(header->key, "content-type") == 0 &&
+		strcmp(header->value, "application/octet-stream") == 0;
+}
+
 static void pack_foreign(
 	const struct blob_props *props, void **ret, size_t *ret_bytes)
 {
@@ -76,8 +83,10 @@ static void pack_foreign(
 		if (!blob_meta_is_ours(props->meta[i].key))
 			add_pair(&s, FOREIGN_META, &props->meta[i]);
 	}
-	for (size_t i = 0; i < props->headers_nr; i++)
-		add_pair(&s, FOREIGN_HEADER, &props->headers[i]);
+	for (size_t i = 0; i < props->headers_nr; i++) {
+		if (!is_default(&props->headers[i]))
+			add_pair(&s, FOREIGN_HEADER, &props->headers[i]);
+	}
 	*ret_bytes = s.len;
 	*ret = base_str_take(&s);
 	if (*ret_bytes == 1) {
@@ -91,7 +100,7 @@ static void pack_foreign(
 static void unpack_foreign(const void *packed, size_t bytes, char where,
 	struct blob_kv **ret, size_t *ret_nr)
 {
-	const char *p = packed, *end = p + bytes;
+	const char *p = packed, *end = bytes > 0 ? p + bytes : p;
 	struct blob_kv *kv = NULL;
 	size_t nr = 0;
 
@@ -250,6 +259,8 @@ void tier_remote_from_entry(struct tier *tier, const struct blob_entry *entry,
 	ret->slash = entry->slash;
 	ret->has_md5 = props->has_md5;
 	memcpy(ret->md5, props->md5, sizeof(ret->md5));
+	ret->has_list = props->has_list;
+	memcpy(ret->list, props->list, sizeof(ret->list));
 	default_attrs(tier, &posix, &ret->attrs);
 	pack_foreign(props, &ret->foreign, &ret->foreign_bytes);
 	if (!ret_mark->present)
@@ -319,6 +330,42 @@ int tier_meta_make(struct tier *tier, enum cache_kind kind,
 	if (err < 0)
 		tier_meta_fini(ret);
 	return err;
+}
+
+void tier_meta_add_header(
+	struct tier_meta *meta, const char *key, const char *value)
+{
+	meta->headers = base_realloc(
+		meta->headers, (meta->headers_nr + 1) * sizeof(*meta->headers));
+	meta->headers[meta->headers_nr].key = base_strdup(key);
+	meta->headers[meta->headers_nr++].value = base_strdup(value);
+}
+
+static size_t count_headers(const struct cache_remote *remote, bool tags)
+{
+	struct blob_kv *headers = NULL;
+	size_t nr = 0, found = 0;
+
+	unpack_foreign(remote->foreign, remote->foreign_bytes, FOREIGN_HEADER,
+		&headers, &nr);
+	for (size_t i = 0; i < nr; i++) {
+		if (strcmp(headers[i].key, BLOB_TAG_COUNT) == 0)
+			found += tags;
+		else if (strncmp(headers[i].key, "x-ms-", 5) != 0)
+			found += !tags;
+	}
+	free(headers);
+	return found;
+}
+
+bool tier_has_tags(const struct cache_remote *remote)
+{
+	return count_headers(remote, true) > 0;
+}
+
+bool tier_has_headers(const struct cache_remote *remote)
+{
+	return count_headers(remote, false) > 0;
 }
 
 void tier_meta_fini(struct tier_meta *meta)

@@ -17,6 +17,7 @@ struct fence {
 	struct tier_line *line;
 	struct cache_sent sent;
 	struct blob_req req;
+	int err; /* of the proof */
 };
 
 struct oldest {
@@ -109,15 +110,15 @@ static void delete_late(struct fence *f)
 	cache_remote_fini(&remote);
 }
 
-static void asked(void *arg)
+static void looked_after(void *arg)
 {
 	struct fence *f = arg;
 	struct tier_line *line = f->line;
 	struct tier *t = line->tier;
-	bool answered =
-		f->req.result == BLOB_OK || f->req.result == BLOB_NOT_FOUND;
+	bool answered = f->err == 0 &&
+		(f->req.result == BLOB_OK || f->req.result == BLOB_NOT_FOUND);
 
-	if (f->req.result == BLOB_OK)
+	if (answered && f->req.result == BLOB_OK)
 		delete_late(f);
 	if (answered)
 		forget(t, f->sent.number);
@@ -131,6 +132,25 @@ static void asked(void *arg)
 	blob_req_fini(&f->req);
 	cache_sent_fini(&f->sent);
 	free(f);
+}
+
+static void proven(void *arg, int err)
+{
+	struct fence *f = arg;
+
+	f->err = err;
+	base_strand_post(f->line->strand, looked_after, f);
+}
+
+static void asked(void *arg)
+{
+	struct fence *f = arg;
+	struct tier *t = f->line->tier;
+
+	if (f->req.result == BLOB_OK && f->sent.has_list)
+		tier_proof_ask(t, f->sent.name, &f->req.props, proven, f);
+	else
+		looked_after(f);
 	tier_answered(t);
 }
 

@@ -99,6 +99,12 @@ static int find_source(struct cache_txn *txn, const struct cache_inode *inode,
 	base_str_fini(&path);
 	if (err < 0)
 		return err == -ENOENT ? -ESTALE : err;
+	/* Only its block list can tell a change beside its bytes. */
+	if (file->source == NULL && inode->size_bytes > TIER_BLOCK_BYTES_1 &&
+		!remote.has_md5 && !remote.has_list &&
+		remote.commit_number != 0)
+		tier_proof_learn(file->tier, remote.name, remote.size_bytes,
+			remote.etag);
 	free(file->source);
 	file->source = base_strdup(remote.name);
 	memcpy(file->etag, remote.etag, sizeof(file->etag));

@@ -43,6 +43,10 @@
 #define TIER_STAGE_SCAN 256
 /* Blocks of one file under way at once. */
 #define TIER_STAGE_BLOCKS 8
+/* ... copied on the server: they cost no memory and no wire. */
+#define TIER_COPY_BLOCKS 16
+/* One Put Blob takes no more. */
+#define TIER_PUT_BYTES_MAX (5000 * TIER_MIB)
 /* Bytes of all uploads in memory: 16 blocks. */
 #define TIER_UPLOAD_BYTES (128 * TIER_MIB)
 /* Block size is a function of the offset alone (WRITEBACK section 4). */
@@ -53,7 +57,7 @@
 #define TIER_BLOCK_BYTES_4 (4000 * TIER_MIB)
 /* Blocks staged again after the store lost them. */
 #define TIER_RESTAGE_MAX 3
-/* Copy Blob takes up to this (AZURE.md section 2); beyond, block by block. */
+/* A synchronous Copy Blob takes up to this; beyond, block by block. */
 #define TIER_COPY_SYNC_BYTES (256 * TIER_MIB)
 /* A local file at most this long is sent again rather than copied: it costs
  * the same one request, without the source's fate. */

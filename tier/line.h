@@ -42,7 +42,7 @@ enum work_state {
 	WORK_DONE,
 };
 
-struct upload; /* upload.c: a file staged in blocks */
+struct upload; /* stage.h: a file staged in blocks */
 
 struct work {
 	UT_hash_handle hh;	/* by seq */
@@ -76,7 +76,14 @@ struct work {
 	uint64_t budget_bytes; /* of the line's upload memory */
 	uint8_t md5[16];
 	bool has_md5;
+	uint8_t list[16]; /* of the blocks staged */
+	bool has_list;
 	struct upload *upload;
+	bool copied;  /* its blocks come from another blob */
+	bool restore; /* the request commits what is there already (T1) */
+	bool restored;
+	char *tags; /* of the blob in place, for a request that drops them */
+	bool has_tags;
 	unsigned restages; /* other ways tried */
 	unsigned settles;  /* times that nothing had happened */
 	bool maybe;	   /* its request may yet be applied */
@@ -97,6 +104,12 @@ struct flush {
 	struct tier_call *call;
 };
 
+/* The id of a block of zeroes, once it is known. */
+struct tier_zero {
+	uint64_t len_bytes;
+	uint8_t id[BLOB_BLOCK_ID_BYTES];
+};
+
 struct tier_line {
 	struct tier *tier;
 	struct base_strand *strand;
@@ -109,8 +122,9 @@ struct tier_line {
 	int64_t timer_at_ns;	 /* earliest tick armed, 0: none */
 	uint64_t budget_bytes;	 /* of TIER_UPLOAD_BYTES in use */
 	bool starved;		 /* somebody waits for it */
-	int64_t fence_at_ns;	 /* next look at old `sent` rows, 0: now */
-	struct fence *fence;	 /* fence.c: the one asked about */
+	struct tier_zero zeroes[4];
+	int64_t fence_at_ns; /* next look at old `sent` rows, 0: now */
+	struct fence *fence; /* fence.c: the one asked about */
 	/* shared with other threads: */
 	struct base_mutex mutex; /* BASE_RANK_TIER_JOB */
 	bool tick_posted, stopped;
@@ -154,6 +168,11 @@ void tier_work_block(struct work *work, void (*block)(struct work *),
 	void (*back)(struct work *, int err));
 /* Another way must be found to make the name right. */
 void tier_work_other_way(struct work *work);
+/* After a HEAD of `name` in w->req: what its block list proves is added to its
+ * props, if it may prove anything.  `back` runs on the strand: 0, or why the
+ * store does not say. */
+void tier_work_prove(struct work *work, const char *name,
+	void (*back)(struct work *, int err));
 /* Sends w->req, `done` runs on the strand. */
 void tier_work_ask(struct work *work, void (*back)(struct work *, int err));
 
@@ -162,10 +181,13 @@ void tier_work_ask(struct work *work, void (*back)(struct work *, int err));
 void tier_work_go(struct work *work);
 /* Prepared: goes on when its turn has come. */
 void tier_work_prepared(struct work *work);
+/* Out with it, whosever turn it is. */
+void tier_work_ready(struct work *work);
 /* What the blob will look like, in `sent`: content, size and proofs. */
 void tier_work_describe(struct work *work, struct cache_sent *sent);
-/* Whose notes of others (metadata, headers) the blob will carry: those of the
- * blob in place, or, under a new name, those of the one that it was. */
+/* Whose notes of others (metadata, headers, tags) the blob will carry: those of
+ * the blob that it was, under whatever name, or, where nobody noted anything
+ * there, those of the one in place. */
 const struct cache_remote *tier_work_keeper(struct work *work);
 
 /* answer.c */
@@ -176,10 +198,15 @@ int tier_work_unsend(struct work *work, bool maybe);
 /* The store holds what was asked for, with the ETag in req.props. */
 void tier_work_accept(struct work *work);
 
-/* upload.c: a file's bytes made durable, read, hashed, staged if large */
+/* upload.c: a file's bytes made durable, then read, or staged if large */
 void tier_upload_start(struct work *work);
+
+/* stage.c, stage_copy.c: large ones */
+void tier_stage_file(struct work *work);
+void tier_stage_copy(struct work *work);
 void tier_upload_free(struct upload *upload);
-void tier_upload_fill(struct work *work); /* the request that commits */
+/* What the request commits, or puts. */
+void tier_upload_fill(struct work *work);
 
 /* source.c: bytes that are only in the store */
 void tier_rescue(struct work *work, uint64_t ino);
@@ -190,9 +217,6 @@ void tier_bytes_lost(struct work *work);
 
 /* settle.c */
 void tier_settle(struct work *work);
-/* Does the blob look like what this request would have made? */
-bool tier_sent_is_proven(
-	const struct cache_sent *sent, const struct blob_props *props);
 
 /* fence.c: `sent` rows that nobody waits for any more */
 void tier_fence_step(struct tier_line *line);

@@ -42,6 +42,10 @@ struct walk {
 	uint64_t *seen; /* hashes of the names seen (D2) */
 	size_t seen_nr, seen_cap;
 	struct blob_req req;
+	/* Of its page: entries whose bytes are being proven, and one for who
+	 * asks; the first error. */
+	_Atomic size_t proofs;
+	_Atomic int proof_err;
 };
 
 /* Somebody who wants a name or a directory current. */

@@ -6,8 +6,8 @@
  *       last thing we know of that name, and nothing of that name is owed or
  *       under way; a name that is owed keeps its local face, and so does one
  *       whose change the store refused;
- *   M2  a moved ETag is not moved content: the same size and MD5 keep the
- *       bytes and take the new ETag and attributes;
+ *   M2  a moved ETag is not moved content: the same bytes (proof.c) are kept,
+ *       and take the new ETag and attributes;
  *   M3  other content: if nobody has the file open, the same inode, no local
  *       bytes, the next serial; otherwise the name gets a new inode, and the
  *       old one is held;
@@ -257,16 +257,6 @@ static int show_prefix(struct tier *tier, struct cache_txn *txn,
 	return err;
 }
 
-/* M2 */
-static bool same_bytes(
-	const struct cache_remote *a, const struct cache_remote *b)
-{
-	return a->kind == b->kind && a->size_bytes == b->size_bytes &&
-		((a->has_md5 && b->has_md5 &&
-			 memcmp(a->md5, b->md5, sizeof(a->md5)) == 0) ||
-			a->kind == CACHE_DIR);
-}
-
 int tier_late(struct tier *tier, struct cache_txn *txn,
 	struct cache_remote *remote, const struct blob_mark *mark)
 {
@@ -283,10 +273,7 @@ int tier_late(struct tier *tier, struct cache_txn *txn,
 	if (err < 0)
 		return err == -ENOENT ? 0 : err;
 	err = sent.settled && strcmp(sent.name, remote->name) == 0 &&
-		sent.size_bytes == remote->size_bytes &&
-		sent.has_md5 == remote->has_md5 &&
-		memcmp(sent.md5, remote->md5,
-			sent.has_md5 ? sizeof(sent.md5) : 0) == 0;
+		tier_is_sent(&sent, remote);
 	remote->content = sent.content;
 	cache_sent_fini(&sent);
 	if (err == 0 || cache_resolve(txn, remote->name, &inode) == 0)
@@ -334,6 +321,22 @@ static bool is_written(struct cache_txn *txn, uint64_t parent, const char *name)
 		inode.kind == CACHE_FILE && inode.written;
 }
 
+/* Tags come and go without moving the ETag, and so does a tier. */
+static int note_tags(struct cache_txn *txn, const struct cache_remote *old,
+	const struct cache_remote *now)
+{
+	struct cache_remote row = *old;
+
+	if (now->foreign_bytes == old->foreign_bytes &&
+		(old->foreign_bytes == 0 ||
+			memcmp(now->foreign, old->foreign,
+				old->foreign_bytes) == 0))
+		return 0;
+	row.foreign = now->foreign;
+	row.foreign_bytes = now->foreign_bytes;
+	return cache_remote_put(txn, &row);
+}
+
 /* A blob whose row may change. */
 static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	struct cache_remote *remote, const struct cache_remote *old)
@@ -343,9 +346,12 @@ static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	int err;
 
 	if (old != NULL && strcmp(old->etag, remote->etag) == 0 &&
-		old->slash == remote->slash)
-		return tier_merge_same(tier, txn, parent, name, old);
-	if (old != NULL && same_bytes(old, remote))
+		old->slash == remote->slash) {
+		err = note_tags(txn, old, remote);
+		return err < 0 ? err
+			       : tier_merge_same(tier, txn, parent, name, old);
+	}
+	if (old != NULL && tier_same_bytes(old, remote)) /* M2 */
 		remote->content = old->content;
 	else if (is_written(txn, parent, name))
 		return 0;

@@ -184,6 +184,18 @@ static enum plan upload(struct work *w, const struct cache_inode *inode)
 	return PLAN_UPLOAD;
 }
 
+/* A copy keeps the headers of its source; do those in place have to stay? */
+static bool keeps_headers(struct work *w)
+{
+	return w->has_base && tier_work_keeper(w) == &w->base &&
+		tier_has_headers(&w->base);
+}
+
+static bool is_staged_copy(struct work *w)
+{
+	return w->row.size_bytes > TIER_COPY_SYNC_BYTES || keeps_headers(w);
+}
+
 static enum plan plan_file(
 	struct work *w, struct cache_txn *txn, const struct cache_inode *inode)
 {
@@ -191,6 +203,7 @@ static enum plan plan_file(
 	bool whole = inode->data == CACHE_WHOLE;
 	bool current = inode->serial == w->row.serial;
 	bool local = w->row.serial != 0 && !current;
+	unsigned ways;
 
 	w->op = BLOB_PUT;
 	/* Changed in place by a writer that never closed it. */
@@ -208,11 +221,11 @@ static enum plan plan_file(
 	/* A rename is a copy, whatever its size: the source's ETag tells whether
 	 * somebody changed the file meanwhile (S2). */
 	if (local && w->row.change != TIER_CLASS_RENAME &&
-		w->row.size_bytes <= TIER_COPY_MIN_BYTES)
+		(w->row.size_bytes <= TIER_COPY_MIN_BYTES || keeps_headers(w)))
 		return upload(w, inode);
 	/* An older state cannot be fetched into a file that has changed. */
-	if ((w->restages == 0 || (!local && !same)) &&
-		w->row.size_bytes <= TIER_COPY_SYNC_BYTES)
+	ways = is_staged_copy(w) && !keeps_headers(w) ? 2 : 1;
+	if (w->restages < ways || (!local && !same))
 		return PLAN_COPY;
 	return local ? upload(w, inode) : same ? PLAN_FETCH : PLAN_LOST;
 }
@@ -339,6 +352,18 @@ static void join(struct work *w)
 		tier_work_done(w);
 }
 
+/* In one request; a large one, or one that keeps other headers, block by block,
+ * and, where the store does not know how, in one request all the same: not
+ * every store has a limit. */
+static void copy(struct work *w)
+{
+	w->op = BLOB_COPY;
+	if (is_staged_copy(w) && w->restages % 2 == 0)
+		tier_stage_copy(w);
+	else
+		tier_work_prepared(w);
+}
+
 static void fall_out(struct work *w)
 {
 	struct cache_txn *txn;
@@ -401,8 +426,7 @@ void tier_work_load(struct work *w)
 		tier_rescue(w, w->row.ino);
 		break;
 	case PLAN_COPY:
-		w->op = BLOB_COPY;
-		tier_work_prepared(w);
+		copy(w);
 		break;
 	case PLAN_REQUEST:
 		if (w->op == BLOB_PUT) {

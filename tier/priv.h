@@ -149,7 +149,12 @@ int tier_meta_make(struct tier *tier, enum cache_kind kind,
 	const struct cache_id *file, uint64_t commit,
 	const struct cache_remote *base, const struct cache_remote *notes,
 	struct tier_meta *ret);
+void tier_meta_add_header(
+	struct tier_meta *meta, const char *key, const char *value);
 void tier_meta_fini(struct tier_meta *meta);
+/* Has somebody given the blob tags; content headers? */
+bool tier_has_tags(const struct cache_remote *remote);
+bool tier_has_headers(const struct cache_remote *remote);
 void tier_attrs_of(const struct cache_inode *inode, struct cache_attrs *ret);
 bool tier_attrs_eq(const struct cache_attrs *a, const struct cache_attrs *b);
 /* What of `ours` was not changed since `base` becomes as in `theirs`. */
@@ -158,6 +163,33 @@ void tier_attrs_rebase(struct cache_attrs *ours, const struct cache_attrs *base,
 /* The parents a commit on top of `base` has, packed for a remote row. */
 void tier_parents_next(
 	const struct cache_remote *base, void **ret, size_t *ret_bytes);
+
+/* ---- what bytes a blob holds (proof.c) ---- */
+
+/* A digest of a list of blocks that are all ours and of `size_bytes` together;
+ * false: there is none. */
+bool tier_list_digest(const struct blob_block *blocks, size_t nr,
+	uint64_t size_bytes, uint8_t ret[16]);
+/* P1: do two rows surely stand for the same bytes? */
+bool tier_same_bytes(
+	const struct cache_remote *a, const struct cache_remote *b);
+/* Does a row look as the request of this `sent` row would have made it? */
+bool tier_is_sent(
+	const struct cache_sent *sent, const struct cache_remote *remote);
+/* May the block list of what the store shows now prove that its bytes are
+ * those of the index's row, where nothing else does? */
+bool tier_proof_wanted(struct cache_txn *txn, const char *name,
+	const struct blob_props *props);
+/* Asks for the block list of a blob; if it is that of the ETag in `props` and
+ * of ours, its digest is noted there.  `done` comes later, on a task: 0,
+ * whether there was a digest or not, -EINTR, or -EIO: the store does not say.
+ * `name` and `props` stay the caller's. */
+void tier_proof_ask(struct tier *tier, const char *name,
+	struct blob_props *props, void (*done)(void *arg, int err), void *arg);
+/* In the background: notes the digest of the list of a blob that the index has
+ * none of, so that a later change beside its bytes is known as such. */
+void tier_proof_learn(struct tier *tier, const char *name, uint64_t size_bytes,
+	const char *etag);
 
 /* ---- merging what the store says (merge.c) ---- */
 

@@ -9,10 +9,66 @@
 
 static void send_ready(void *arg);
 
-static void make_ready(struct work *w)
+/* ---- tags ---- */
+
+/* A request that writes a blob anew drops its tags, and a copy takes none
+ * along.  Listings tell only how many there are; setting them moves no ETag:
+ * so they are asked for as late as can be. */
+static bool wants_tags(struct work *w)
+{
+	const struct cache_remote *keeper = tier_work_keeper(w);
+
+	return !w->has_tags && keeper != NULL && tier_has_tags(keeper) &&
+		(w->op == BLOB_PUT || w->op == BLOB_COMMIT ||
+			w->op == BLOB_COPY);
+}
+
+static void tags_answered(struct work *w, int err)
+{
+	(void)err;
+	switch (w->req.result) {
+	case BLOB_OK:
+		w->tags = w->req.tags;
+		w->req.tags = NULL;
+		break;
+	case BLOB_STOPPED:
+		w->state = WORK_WAITING;
+		return;
+	case BLOB_UNAVAILABLE:
+	case BLOB_NO_CONTAINER:
+		tier_line_pause(w->line);
+		tier_work_retry(w, "its tags cannot be read");
+		return;
+	case BLOB_NOT_FOUND:
+		break; /* the condition will tell */
+	default:
+		log_warn("%s: its tags may not be read, and are lost: %s",
+			w->row.name, w->req.code);
+		break;
+	}
+	w->has_tags = true;
+	tier_work_ready(w);
+}
+
+static void ask_tags(struct work *w)
+{
+	w->state = WORK_PREPARING;
+	memset(&w->req, 0, sizeof(w->req));
+	w->req.op = BLOB_GET_TAGS;
+	w->req.name = tier_work_keeper(w)->name;
+	tier_work_ask(w, tags_answered);
+}
+
+/* ---- the turn ---- */
+
+void tier_work_ready(struct work *w)
 {
 	struct tier_line *line = w->line;
 
+	if (wants_tags(w)) {
+		ask_tags(w);
+		return;
+	}
 	w->state = WORK_READY;
 	TAILQ_INSERT_TAIL(&line->ready, w, link);
 	if (!line->sending) {
@@ -26,7 +82,7 @@ void tier_work_prepared(struct work *w)
 	w->staged = true;
 	w->state = WORK_PARKED;
 	if (w->may_go)
-		make_ready(w);
+		tier_work_ready(w);
 	else
 		tier_line_tick_soon(w->line);
 }
@@ -35,7 +91,7 @@ void tier_work_go(struct work *w)
 {
 	w->may_go = true;
 	if (w->state == WORK_PARKED)
-		make_ready(w);
+		tier_work_ready(w);
 }
 
 /* W3: the store shows what it showed when the request was prepared. */
@@ -67,7 +123,7 @@ static bool still_the_row(struct work *w, struct cache_txn *txn)
 		cache_id_eq(&row.content, &w->row.content) &&
 		tier_attrs_eq(&row.attrs, &w->row.attrs);
 	cache_owed_fini(&row);
-	if (!same || w->row.kind != CACHE_FILE ||
+	if (!same || w->row.kind != CACHE_FILE || w->copied || w->restore ||
 		(w->op != BLOB_PUT && w->op != BLOB_COMMIT))
 		return same;
 	/* The file was opened for writing since: its bytes may move. */
@@ -78,27 +134,36 @@ static bool still_the_row(struct work *w, struct cache_txn *txn)
 
 const struct cache_remote *tier_work_keeper(struct work *w)
 {
+	if (w->op == BLOB_SET_META || w->restore)
+		return &w->base;
+	if (w->has_twin && w->twin.foreign_bytes > 0)
+		return &w->twin;
 	return w->has_base ? &w->base : w->has_twin ? &w->twin : NULL;
 }
 
 void tier_work_describe(struct work *w, struct cache_sent *sent)
 {
-	const struct cache_remote *same = w->op == BLOB_SET_META ? &w->base
-		: w->op == BLOB_COPY				 ? &w->twin
-								 : NULL;
+	const struct cache_remote *same = w->op == BLOB_SET_META || w->restore
+		? &w->base
+		: w->op == BLOB_COPY ? &w->twin
+				     : NULL;
 
 	sent->content = w->row.content;
 	sent->size_bytes =
 		w->row.kind == CACHE_FILE ? w->row.size_bytes : w->body_bytes;
 	sent->has_md5 = w->has_md5;
 	memcpy(sent->md5, w->md5, sizeof(sent->md5));
+	sent->has_list = w->has_list;
+	memcpy(sent->list, w->list, sizeof(sent->list));
 	if (same == NULL)
 		return;
-	if (w->op == BLOB_SET_META)
+	if (w->op != BLOB_COPY)
 		sent->content = same->content;
 	sent->size_bytes = same->size_bytes;
 	sent->has_md5 = same->has_md5;
 	memcpy(sent->md5, same->md5, sizeof(sent->md5));
+	sent->has_list = same->has_list;
+	memcpy(sent->list, same->list, sizeof(sent->list));
 }
 
 static int write_sent(struct work *w, struct cache_txn *txn)
@@ -115,7 +180,7 @@ static int write_sent(struct work *w, struct cache_txn *txn)
 	if (w->has_base)
 		memcpy(sent.base_etag, w->base.etag, sizeof(sent.base_etag));
 	tier_work_describe(w, &sent);
-	sent.owed_seq = w->seq;
+	sent.owed_seq = w->restore ? 0 : w->seq;
 	sent.sent_ns = base_boot_ns(w->tier->env);
 	err = cache_sent_add(txn, &sent);
 	if (err == 0) {
@@ -123,6 +188,28 @@ static int write_sent(struct work *w, struct cache_txn *txn)
 		err = cache_owed_put(txn, &w->row);
 	}
 	return err;
+}
+
+/* Metadata and headers: the row's, on what the keeper has of others; or all of
+ * the blob in place as it is. */
+static int fill_meta(struct work *w)
+{
+	bool keeps = w->op == BLOB_SET_META || w->restore;
+	int err = tier_meta_make(w->tier, w->row.kind,
+		w->restore ? &w->base.attrs : &w->row.attrs,
+		keeps ? &w->base.content : &w->row.content,
+		w->restore ? &w->base.file : &w->file, w->commit,
+		w->has_base ? &w->base : NULL, tier_work_keeper(w), &w->meta);
+
+	if (err < 0)
+		return err;
+	if (w->tags != NULL)
+		tier_meta_add_header(&w->meta, "x-ms-tags", w->tags);
+	w->req.meta = w->meta.meta;
+	w->req.meta_nr = w->meta.meta_nr;
+	w->req.headers = w->meta.headers;
+	w->req.headers_nr = w->meta.headers_nr;
+	return 0;
 }
 
 /* Fills the visible request. */
@@ -140,20 +227,13 @@ static int fill(struct work *w)
 		req->cond.if_none_match_any = true;
 	if (w->op == BLOB_DELETE)
 		return 0;
-	err = tier_meta_make(w->tier, w->row.kind, &w->row.attrs,
-		w->op == BLOB_SET_META ? &w->base.content : &w->row.content,
-		&w->file, w->commit, w->has_base ? &w->base : NULL,
-		tier_work_keeper(w), &w->meta);
+	err = fill_meta(w);
 	if (err < 0)
 		return err;
-	req->meta = w->meta.meta;
-	req->meta_nr = w->meta.meta_nr;
-	req->headers = w->meta.headers;
-	req->headers_nr = w->meta.headers_nr;
 	if (w->op == BLOB_COPY) {
 		req->in.copy.source = w->source;
 		req->in.copy.source_etag = w->source_etag;
-	} else if (w->op == BLOB_COMMIT) {
+	} else if (w->upload != NULL) {
 		tier_upload_fill(w);
 	} else if (w->op == BLOB_PUT) {
 		req->in.put.body.mem = w->body;

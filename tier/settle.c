@@ -4,7 +4,7 @@
  *
  * HEAD tells what the name shows.
  *
- *   R0a  the exact commit of this request, with its size and MD5: it was
+ *   R0a  the exact commit of this request, and its bytes (proof.c): it was
  *        applied;
  *   R0b  the exact commit of an earlier request of this name that was thought
  *        lost: it was applied late; the row goes on top of it;
@@ -45,18 +45,9 @@ static bool is_parent(struct work *w, const struct blob_mark *mark)
 	return false;
 }
 
-bool tier_sent_is_proven(
-	const struct cache_sent *sent, const struct blob_props *props)
-{
-	return props->size_bytes == sent->size_bytes &&
-		props->has_md5 == sent->has_md5 &&
-		(!sent->has_md5 ||
-			memcmp(props->md5, sent->md5, sizeof(sent->md5)) == 0);
-}
-
 /* R0a, R0b: the `sent` row that the blob's commit names. */
-static bool find_sent(
-	struct work *w, const struct blob_mark *mark, struct cache_sent *ret)
+static bool find_sent(struct work *w, const struct cache_remote *remote,
+	const struct blob_mark *mark, struct cache_sent *ret)
 {
 	struct cache_txn *txn;
 	bool found = false;
@@ -67,8 +58,7 @@ static bool find_sent(
 		return false;
 	if (cache_sent_get(txn, mark->commit.number, ret) == 0) {
 		found = strcmp(ret->name, w->row.name) == 0 &&
-			ret->op != BLOB_DELETE &&
-			tier_sent_is_proven(ret, &w->req.props);
+			ret->op != BLOB_DELETE && tier_is_sent(ret, remote);
 		if (!found)
 			cache_sent_fini(ret);
 	}
@@ -135,15 +125,29 @@ static void found_ours(struct work *w, struct cache_remote *remote,
 	begin_again(w, remote, sent);
 }
 
-static void found(struct work *w)
+static void not_told(struct work *w)
+{
+	tier_line_pause(w->line);
+	tier_work_retry(w, "waiting to learn what became of a request");
+}
+
+static void found(struct work *w, int err)
 {
 	struct cache_sent sent;
 	struct cache_remote remote;
 	struct blob_mark mark;
 
+	if (err == -EINTR) {
+		w->state = WORK_WAITING; /* the next mount asks again */
+		return;
+	}
+	if (err < 0) {
+		not_told(w);
+		return;
+	}
 	tier_remote_from_props(
 		w->tier, w->row.name, &w->req.props, &remote, &mark);
-	if (find_sent(w, &mark, &sent)) {
+	if (find_sent(w, &remote, &mark, &sent)) {
 		found_ours(w, &remote, &sent);
 		cache_sent_fini(&sent);
 	} else if (strcmp(w->req.props.etag, base_etag(w)) == 0) {
@@ -160,7 +164,7 @@ static void head_answered(struct work *w, int err)
 	(void)err;
 	switch (w->req.result) {
 	case BLOB_OK:
-		found(w);
+		tier_work_prove(w, w->row.name, found);
 		break;
 	case BLOB_NOT_FOUND:
 		if (w->op == BLOB_DELETE)
@@ -174,10 +178,7 @@ static void head_answered(struct work *w, int err)
 		w->state = WORK_WAITING; /* the next mount asks again */
 		break;
 	default:
-		tier_line_pause(w->line);
-		tier_work_retry(w,
-			"waiting to learn what became of a "
-			"request");
+		not_told(w);
 		break;
 	}
 }
@@ -185,6 +186,7 @@ static void head_answered(struct work *w, int err)
 void tier_settle(struct work *w)
 {
 	w->state = WORK_SETTLING;
+	w->restore = false; /* whatever became of it, the row begins again */
 	if (w->sent.number != 0) {
 		w->maybe = true; /* of an earlier run, or asked for before */
 		w->commit = w->sent.number;

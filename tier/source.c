@@ -234,9 +234,7 @@ static int learn(struct work *w, struct cache_txn *txn, bool *ret_again)
 	tier_remote_from_props(
 		w->tier, w->source, &w->req.props, &remote, &mark);
 	remote.known_seq = tier_tick(w->tier);
-	if (old.size_bytes == remote.size_bytes && old.kind == remote.kind &&
-		old.has_md5 && remote.has_md5 &&
-		memcmp(old.md5, remote.md5, sizeof(old.md5)) == 0) {
+	if (tier_same_bytes(&old, &remote)) {
 		remote.content = old.content;
 		err = cache_remote_put(txn, &remote);
 	} else {
@@ -248,20 +246,23 @@ static int learn(struct work *w, struct cache_txn *txn, bool *ret_again)
 	return err;
 }
 
-static void source_answered(struct work *w, int err)
+static void source_not_told(struct work *w)
+{
+	tier_line_pause(w->line);
+	tier_work_retry(w, "waiting to learn what became of the source");
+}
+
+static void source_known(struct work *w, int err)
 {
 	struct cache_txn *txn;
 	bool local = false, again = false;
 
-	(void)err;
-	if (w->req.result == BLOB_STOPPED) {
+	if (err == -EINTR) {
 		w->state = WORK_WAITING;
 		return;
 	}
-	if (w->req.result != BLOB_OK && w->req.result != BLOB_NOT_FOUND) {
-		tier_line_pause(w->line);
-		tier_work_retry(
-			w, "waiting to learn what became of the source");
+	if (err < 0) {
+		source_not_told(w);
 		return;
 	}
 	/* It was the other condition, then. */
@@ -286,6 +287,25 @@ static void source_answered(struct work *w, int err)
 		tier_work_again(w, 0);
 	else
 		tier_work_other_way(w);
+}
+
+static void source_answered(struct work *w, int err)
+{
+	(void)err;
+	switch (w->req.result) {
+	case BLOB_OK:
+		tier_work_prove(w, w->source, source_known);
+		break;
+	case BLOB_NOT_FOUND:
+		source_known(w, 0);
+		break;
+	case BLOB_STOPPED:
+		w->state = WORK_WAITING;
+		break;
+	default:
+		source_not_told(w);
+		break;
+	}
 }
 
 void tier_source_moved(struct work *w)

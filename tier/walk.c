@@ -300,12 +300,9 @@ static int page_err(const struct blob_req *req)
 	}
 }
 
-static void page_taken(void *arg)
+/* The page is known as well as it can be. */
+static void page_known(struct walk *walk, int err)
 {
-	struct walk *walk = arg;
-	struct tier *t = walk->lists->tier;
-	int err = page_err(&walk->req);
-
 	if (err == 0)
 		err = merge_page(walk);
 	if (err < 0) {
@@ -319,6 +316,59 @@ static void page_taken(void *arg)
 	} else {
 		walk_end(walk, walk_complete(walk));
 	}
+}
+
+static void proven(void *arg, int err)
+{
+	struct walk *walk = arg;
+	int none = 0;
+
+	if (err < 0)
+		atomic_compare_exchange_strong(&walk->proof_err, &none, err);
+	if (atomic_fetch_sub(&walk->proofs, 1) == 1)
+		page_known(walk, atomic_load(&walk->proof_err));
+}
+
+/* Large blobs whose ETag moved: are their bytes other ones? */
+static void prove_page(struct walk *walk)
+{
+	struct tier *t = walk->lists->tier;
+	struct blob_entry *entries = walk->req.page.entries;
+	size_t nr = walk->req.page.entries_nr, wanted_nr = 0;
+	struct blob_entry **wanted = NULL;
+	struct cache_txn *txn;
+
+	if (cache_read(t->cache, &txn) == 0) {
+		for (size_t i = 0; i < nr; i++) {
+			if (entries[i].prefix ||
+				!tier_proof_wanted(txn, entries[i].name,
+					&entries[i].props))
+				continue;
+			wanted = base_realloc(wanted,
+				(wanted_nr + 1) * sizeof(struct blob_entry *));
+			wanted[wanted_nr++] = &entries[i];
+		}
+		cache_abort(txn);
+	}
+	atomic_store(&walk->proof_err, 0);
+	atomic_store(&walk->proofs, wanted_nr + 1);
+	for (size_t i = 0; i < wanted_nr; i++)
+		tier_proof_ask(
+			t, wanted[i]->name, &wanted[i]->props, proven, walk);
+	free(wanted);
+	proven(walk, 0);
+}
+
+static void page_taken(void *arg)
+{
+	struct walk *walk = arg;
+	struct tier *t = walk->lists->tier;
+	int err = page_err(&walk->req);
+
+	if (err == 0)
+		prove_page(walk);
+	else
+		page_known(walk, err);
 	tier_answered(t);
 }
 

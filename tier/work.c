@@ -46,11 +46,14 @@ static void reset(struct work *w)
 	free(w->body);
 	free(w->source);
 	free(w->source_etag);
+	free(w->tags);
 	w->upload = NULL;
+	w->tags = NULL;
+	w->copied = w->restore = w->has_tags = false;
 	w->body = w->source = w->source_etag = NULL;
 	w->body_bytes = 0;
 	w->has_base = w->has_twin = w->has_landed = false;
-	w->has_md5 = w->staged = false;
+	w->has_md5 = w->has_list = w->staged = false;
 	memset(&w->row, 0, sizeof(w->row));
 	memset(&w->base, 0, sizeof(w->base));
 	memset(&w->twin, 0, sizeof(w->twin));
@@ -203,6 +206,25 @@ void tier_work_block(struct work *w, void (*block)(struct work *),
 	w->back = back;
 	w->block_err = 0;
 	base_post(w->tier->env, block_run, w);
+}
+
+static void proven(void *arg, int err)
+{
+	struct work *w = arg;
+
+	w->block_err = err;
+	base_strand_post(w->line->strand, block_back, w);
+}
+
+void tier_work_prove(
+	struct work *w, const char *name, void (*back)(struct work *, int err))
+{
+	if (w->req.props.size_bytes <= TIER_BLOCK_BYTES_1) {
+		back(w, 0);
+		return;
+	}
+	w->back = back;
+	tier_proof_ask(w->tier, name, &w->req.props, proven, w);
 }
 
 static void asked_back(void *arg)

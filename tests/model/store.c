@@ -463,7 +463,8 @@ static void fill_blocks(struct flight *f)
 		struct blob_block *k = &f->req->blocks.blocks[i];
 
 		memcpy(k->id, b->blocks[i].id, sizeof(k->id));
-		k->ours = memcmp(k->id, "fb01", 4) == 0;
+		k->ours = memcmp(k->id, "fb01", 4) == 0 ||
+			memcmp(k->id, "fb02", 4) == 0;
 		k->size_bytes = b->blocks[i].len;
 	}
 }

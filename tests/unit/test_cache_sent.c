@@ -66,32 +66,6 @@ START_TEST(sent_rows_are_kept_until_deleted)
 }
 END_TEST
 
-START_TEST(manifest_comes_back_in_order)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_txn *txn = test_write(t);
-	uint8_t in[300][CACHE_HASH_BYTES], (*out)[CACHE_HASH_BYTES];
-	struct cache_id content = { { 1 } };
-	size_t nr;
-
-	for (size_t i = 0; i < 300; i++)
-		memset(in[i], (int)(i % 251), CACHE_HASH_BYTES);
-	ck_assert_int_eq(cache_manifest_get(txn, &content, &nr, &out), -ENOENT);
-	OK(cache_manifest_set(
-		txn, &content, 5, (const uint8_t(*)[CACHE_HASH_BYTES])in));
-	OK(cache_manifest_set(
-		txn, &content, 300, (const uint8_t(*)[CACHE_HASH_BYTES])in));
-	OK(cache_manifest_get(txn, &content, &nr, &out));
-	ck_assert_uint_eq(nr, 300);
-	ck_assert_mem_eq(in, out, sizeof(in));
-	free(out);
-	OK(cache_manifest_set(txn, &content, 0, NULL));
-	ck_assert_int_eq(cache_manifest_get(txn, &content, &nr, &out), -ENOENT);
-	OK(cache_commit(txn));
-	test_cache_free(t);
-}
-END_TEST
-
 /* ---- conflicts and jobs ---- */
 
 static int check_conflict(void *arg, const struct cache_conflict *c)
@@ -163,7 +137,6 @@ int main(void)
 
 	tcase_set_timeout(c, 60);
 	tcase_add_test(c, sent_rows_are_kept_until_deleted);
-	tcase_add_test(c, manifest_comes_back_in_order);
 	tcase_add_test(c, conflicts_are_listed_until_settled);
 	tcase_add_test(c, jobs_outlive_a_restart);
 	suite_add_tcase(suite, c);
