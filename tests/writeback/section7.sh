@@ -219,6 +219,7 @@ race copy near2.bin 'mv "$MNT/near.bin" "$MNT/near2.bin"' 'rest delete near.bin'
 rest get near2.bin | cmp - "$T/big" || t_fail "the bytes"
 
 t_claim "7.16 ... and what is nowhere goes, and is reported"
+"$FOREBAY" evict "$MNT/far.bin" >/dev/null # its siblings were read
 race copy far2.bin 'mv "$MNT/far.bin" "$MNT/far2.bin"' 'rest delete far.bin'
 t_wait_for 5 gone "$MNT/far2.bin"
 t_eq "blobs" "$(rest count far)" 0
