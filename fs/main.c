@@ -44,6 +44,8 @@
 #define CONTACT_WAIT_MS 1500
 /* Then it is asked again this often. */
 #define CONTACT_AGAIN_NS (5 * 1000000000LL)
+/* One that was away is asked this often which it is. */
+#define SUSPECT_ASK_NS 2000000000LL
 #define WHY_BYTES 1024
 
 struct worker {
@@ -70,6 +72,8 @@ struct worker {
 	struct base_mutex mutex;
 	enum blob_state state;
 	char state_why[512];
+	bool suspect; /* the container was not there */
+	int gone_fd;  /* readable: it became suspect */
 };
 
 /* ---- upward calls ---- */
@@ -111,10 +115,34 @@ static void note_state(struct worker *w, enum blob_state state, const char *why)
 	tier_store_state(w->m.tier, state == BLOB_STATE_UP, why);
 }
 
+static void become_suspect(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t one = 1;
+
+	base_lock(&w->mutex);
+	w->suspect = true;
+	base_unlock(&w->mutex);
+	if (write(w->gone_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		abort();
+}
+
+/* The first request is tier's, so there is a tier. */
 static void state_changed(void *arg, enum blob_state state, const char *why)
 {
-	/* The first request is tier's, so there is a tier. */
-	note_state(arg, state, why);
+	struct worker *w = arg;
+	bool suspect;
+
+	if (state == BLOB_STATE_GONE) {
+		tier_suspect(w->m.tier);
+		become_suspect(w);
+	}
+	base_lock(&w->mutex);
+	suspect = w->suspect;
+	base_unlock(&w->mutex);
+	/* What is there again may be another one: contact tells. */
+	if (state != BLOB_STATE_UP || !suspect)
+		note_state(w, state, why);
 }
 
 static const char *store_state(void *arg, char *why, size_t why_bytes)
@@ -222,11 +250,18 @@ static int take_contact(struct worker *w)
 {
 	switch (w->contact_err) {
 	case 0:
+		base_lock(&w->mutex);
+		w->suspect = false;
+		base_unlock(&w->mutex);
 		note_state(w, BLOB_STATE_UP, "");
 		start_tier(w);
 		return 0;
 	case -EXDEV:
-		return -EXDEV;
+		if (!w->started)
+			return -EXDEV;
+		/* It was the right one until now: what is local goes on. */
+		note_state(w, BLOB_STATE_GONE, w->contact_why);
+		return -EAGAIN;
 	default:
 		note_state(w,
 			w->contact_err == -EACCES	   ? BLOB_STATE_DENIED
@@ -282,6 +317,19 @@ static int make_contact(struct worker *w, char *why, size_t why_bytes)
 	return w->contact_err;
 }
 
+/* The container was not there for a while: which one is it now? */
+static void ask_which(struct worker *w)
+{
+	uint64_t count;
+
+	if (read(w->gone_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		abort();
+	if (w->asking)
+		return;
+	w->asking = true;
+	base_after(w->m.env, SUSPECT_ASK_NS, ask_contact, w);
+}
+
 /* While it runs: true if the mount must end. */
 static bool late_contact(struct worker *w)
 {
@@ -292,7 +340,9 @@ static bool late_contact(struct worker *w)
 		return false;
 	case -EAGAIN:
 		w->asking = true;
-		base_after(w->m.env, CONTACT_AGAIN_NS, ask_contact, w);
+		base_after(w->m.env,
+			w->started ? SUSPECT_ASK_NS : CONTACT_AGAIN_NS,
+			ask_contact, w);
 		return false;
 	default:
 		log_error("%s: %s: the mount ends", w->opt->store,
@@ -382,6 +432,7 @@ static int open_tier(struct worker *w)
 		.dir_mode = o->dir_mode,
 		.inode_changed = inode_changed,
 		.entry_changed = entry_changed,
+		.suspected = become_suspect,
 		.claim = claim,
 		.unclaim = unclaim,
 		.arg = w,
@@ -456,9 +507,10 @@ static void run(struct worker *w)
 			{ .fd = fs_session_ended_fd(w->session),
 				.events = POLLIN },
 			{ .fd = w->contact_fd, .events = POLLIN },
+			{ .fd = w->gone_fd, .events = POLLIN },
 		};
 
-		if (poll(pfds, 3, -1) < 0 && errno != EINTR)
+		if (poll(pfds, 4, -1) < 0 && errno != EINTR)
 			return;
 		if (pfds[0].revents != 0) {
 			/* A keeper that was killed could not do it. */
@@ -473,6 +525,8 @@ static void run(struct worker *w)
 			fs_link_ending(w->link);
 			return;
 		}
+		if (pfds[3].revents != 0)
+			ask_which(w);
 	}
 }
 
@@ -533,6 +587,7 @@ static int worker_main(const struct fs_options *opt, struct fs_link *link)
 	int err;
 
 	w.contact_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w.gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	base_mutex_init(&w.mutex, BASE_RANK_STAT);
 	base_mutex_init(&w.contact_mutex, BASE_RANK_FS_SESSION);
 	err = open_stack(&w, why, sizeof(why));
@@ -553,6 +608,7 @@ static int worker_main(const struct fs_options *opt, struct fs_link *link)
 	if (err == 0)
 		log_info("unmounted %s", opt->mountpoint);
 	close(w.contact_fd);
+	close(w.gone_fd);
 	base_mutex_fini(&w.mutex);
 	base_mutex_fini(&w.contact_mutex);
 	return err == 0 || err == -ECANCELED ? 0 : FS_EXIT_FAILED;

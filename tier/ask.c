@@ -69,6 +69,34 @@ static int ask_err(const struct blob_req *req)
 	return req->result == BLOB_OK ? 0 : -EIO;
 }
 
+static void absence_confirmed(void *arg, int err)
+{
+	struct refresh *r = arg;
+
+	ask_end(r, err < 0 ? -EIO : learn(r, NULL));
+}
+
+/* D5 */
+static void learn_absence(struct refresh *r)
+{
+	struct tier *t = r->lists->tier;
+	struct cache_dentry dentry;
+	struct cache_txn *txn;
+	bool shown;
+	int err = cache_read(t->cache, &txn);
+
+	if (err < 0) {
+		ask_end(r, err);
+		return;
+	}
+	shown = cache_dentry_get(txn, r->ino, r->name, &dentry) == 0;
+	cache_abort(txn);
+	if (shown)
+		tier_confirm(t, absence_confirmed, r);
+	else
+		ask_end(r, learn(r, NULL));
+}
+
 static void below_taken(void *arg)
 {
 	struct refresh *r = arg;
@@ -78,9 +106,10 @@ static void below_taken(void *arg)
 
 	if (err == 0 && r->req.page.entries_nr > 0)
 		err = learn(r, &entry);
-	else if (err == 0 && r->req.page.next == NULL)
-		err = learn(r, NULL);
-	ask_end(r, err);
+	if (err == 0 && r->req.page.entries_nr == 0 && r->req.page.next == NULL)
+		learn_absence(r);
+	else
+		ask_end(r, err);
 	tier_answered(t);
 }
 

@@ -43,6 +43,7 @@ struct flight {
 	bool no_room; /* for a spare one; others may have some */
 	uint64_t at; /* next byte expected */
 	int write_err;
+	unsigned corrupt; /* answers that did not match their checksum */
 	char *name;
 	char etag[CACHE_ETAG_MAX];
 	struct blob_req req;

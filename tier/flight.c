@@ -44,9 +44,12 @@ static int store_extent(struct flight *fl)
 	return cache_commit(txn);
 }
 
-static int result_err(const struct blob_req *req)
+/* -EAGAIN: the range is to be asked for again. */
+static int result_err(struct flight *fl)
 {
-	switch (req->result) {
+	switch (fl->req.result) {
+	case BLOB_CORRUPT:
+		return ++fl->corrupt < TIER_CORRUPT_TRIES ? -EAGAIN : -EIO;
 	case BLOB_NOT_FOUND:
 	case BLOB_CONDITION:
 	case BLOB_BAD_RANGE:
@@ -54,30 +57,11 @@ static int result_err(const struct blob_req *req)
 	case BLOB_STOPPED:
 		return -EINTR;
 	default:
-		return req->err;
+		return fl->req.err;
 	}
 }
 
-static void flight_stored(void *arg)
-{
-	struct flight *fl = arg;
-	struct tier *t = fl->file->tier;
-	int err = fl->write_err;
-
-	if (err == 0)
-		err = result_err(&fl->req);
-	if (err == 0 && fl->at != fl->end)
-		err = -EIO;
-	if (err == 0)
-		err = store_extent(fl);
-	if (err == 0)
-		atomic_fetch_add(&t->miss_bytes, fl->end - fl->start);
-	cache_space_release(t->cache, fl->end - fl->start);
-	if (err == -ESTALE)
-		tier_list_recheck(t, fl->req.name);
-	tier_flight_ended(fl, err);
-	tier_answered(t);
-}
+static void flight_stored(void *arg);
 
 static void flight_answered(struct blob_req *req)
 {
@@ -107,6 +91,52 @@ static int flight_data(struct blob_req *req, const void *buf, size_t len)
 		fl->at += (uint64_t)n;
 	}
 	return 0;
+}
+
+static void ask(struct flight *fl, bool background)
+{
+	fl->at = fl->start;
+	blob_req_fini(&fl->req);
+	memset(&fl->req, 0, sizeof(fl->req));
+	fl->req.op = BLOB_GET;
+	fl->req.name = fl->name;
+	fl->req.cond.if_match = fl->etag;
+	fl->req.background = background;
+	fl->req.done = flight_answered;
+	fl->req.arg = fl;
+	fl->req.in.get.offset = fl->start;
+	fl->req.in.get.len_bytes = fl->end - fl->start;
+	fl->req.in.get.data = flight_data;
+	tier_submit(fl->file->tier, &fl->req);
+}
+
+static void flight_stored(void *arg)
+{
+	struct flight *fl = arg;
+	struct tier *t = fl->file->tier;
+	int err = fl->write_err;
+
+	if (err == 0)
+		err = result_err(fl);
+	if (err == 0 && fl->at != fl->end)
+		err = -EIO;
+	if (err == 0)
+		err = store_extent(fl);
+	if (err == 0)
+		atomic_fetch_add(&t->miss_bytes, fl->end - fl->start);
+	if (err == -EAGAIN) {
+		log_warn("%s: what came from the store does not match its "
+			 "checksum: asked for again",
+			fl->name);
+		ask(fl, fl->req.background);
+		tier_answered(t);
+		return;
+	}
+	cache_space_release(t->cache, fl->end - fl->start);
+	if (err == -ESTALE)
+		tier_list_recheck(t, fl->req.name);
+	tier_flight_ended(fl, err);
+	tier_answered(t);
 }
 
 static int open_file(struct tier_fetches *f, struct fetch_file *file)
@@ -168,15 +198,5 @@ void tier_flight_room(void *arg)
 	memcpy(fl->etag, file->etag, sizeof(fl->etag));
 	fl->state = FLIGHT_ASKED;
 	base_unlock(&f->mutex);
-	fl->at = fl->start;
-	fl->req.op = BLOB_GET;
-	fl->req.name = fl->name;
-	fl->req.cond.if_match = fl->etag;
-	fl->req.background = urgency != FETCH_NOW;
-	fl->req.done = flight_answered;
-	fl->req.arg = fl;
-	fl->req.in.get.offset = fl->start;
-	fl->req.in.get.len_bytes = len;
-	fl->req.in.get.data = flight_data;
-	tier_submit(t, &fl->req);
+	ask(fl, urgency != FETCH_NOW);
 }

@@ -87,6 +87,9 @@
 /* ... of which read-ahead and prefetch take at most this many: whoever waits
  * always finds a place. */
 #define TIER_FETCH_BACKGROUND 32
+/* Answers that do not match their checksum before a reader gets EIO: a bit
+ * that falls over on the way does not do so three times. */
+#define TIER_CORRUPT_TRIES 3
 /* Sequential streams followed per inode: data loaders share a file between
  * processes (PEERS.md: JuiceFS keeps two and loses them). */
 #define TIER_STREAMS 16

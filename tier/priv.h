@@ -77,6 +77,7 @@ struct tier {
 	_Atomic uint64_t known_seq;
 	_Atomic uint64_t hit_bytes, miss_bytes, sent_bytes;
 	atomic_bool stopping;
+	atomic_bool suspect;	 /* is it our container at all? */
 	struct base_mutex mutex; /* BASE_RANK_TIER: */
 	bool store_up;
 	char store_why[256];
@@ -123,6 +124,12 @@ void tier_line_store_up(struct tier *tier);
 /* Submits and counts; every completion calls tier_answered() last, after
  * which `tier` may go away. */
 void tier_submit(struct tier *tier, struct blob_req *req);
+/* The same for probe.c, which asks whether the store is ours. */
+void tier_submit_probe(struct tier *tier, struct blob_req *req);
+/* Something that the index shows is not in the store any more: is that still
+ * our container?  Calls fn(arg, 0) if it is; else an errno, and nothing may be
+ * believed. */
+void tier_confirm(struct tier *tier, void (*fn)(void *arg, int err), void *arg);
 void tier_answered(struct tier *tier);
 /* The next value of the counter. */
 uint64_t tier_tick(struct tier *tier);

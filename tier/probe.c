@@ -33,6 +33,8 @@ static void probe_end(struct probe *p, int err)
 {
 	struct tier *t = p->tier;
 
+	if (err == 0 || err == -EXDEV)
+		atomic_store(&t->suspect, err != 0);
 	tier_call_end(t, p->call, err);
 	blob_req_fini(&p->req);
 	free(p);
@@ -155,7 +157,7 @@ static void make_id(struct probe *p)
 	p->req.in.put.body.md5 = p->md5;
 	p->req.done = on_answer;
 	p->req.arg = p;
-	tier_submit(p->tier, &p->req);
+	tier_submit_probe(p->tier, &p->req);
 }
 
 static int id_data(struct blob_req *req, const void *buf, size_t len)
@@ -170,13 +172,13 @@ static int id_data(struct blob_req *req, const void *buf, size_t len)
 }
 
 /* Did the cache see an id in this container before? */
-static bool knows_id(struct probe *p)
+static bool knows_id(struct tier *tier)
 {
 	struct base_str known = BASE_STR_INIT;
 	struct cache_txn *txn;
 	bool knows = false;
 
-	if (cache_read(p->tier->cache, &txn) == 0) {
+	if (cache_read(tier->cache, &txn) == 0) {
 		knows = cache_meta_get_text(txn, "store_id", &known) == 0;
 		cache_abort(txn);
 	}
@@ -192,7 +194,7 @@ static void id_answered(void *arg)
 	if (p->req.result == BLOB_OK) {
 		probe_end(p, check_id(p));
 	} else if (p->req.result == BLOB_NOT_FOUND) {
-		if (knows_id(p)) {
+		if (knows_id(p->tier)) {
 			p->id_nr = 0;
 			p->id[0] = '\0';
 			probe_end(p, check_id(p));
@@ -224,7 +226,7 @@ static void ask_id(struct probe *p)
 	p->req.in.get.data = id_data;
 	p->req.done = on_answer;
 	p->req.arg = p;
-	tier_submit(p->tier, &p->req);
+	tier_submit_probe(p->tier, &p->req);
 }
 
 void tier_probe(struct tier *tier, struct tier_call *call, char *ret_why,
@@ -237,4 +239,44 @@ void tier_probe(struct tier *tier, struct tier_call *call, char *ret_why,
 	p->why = ret_why;
 	p->why_bytes = why_bytes;
 	ask_id(p);
+}
+
+/* ---- is it still the same? ---- */
+
+struct confirm {
+	struct tier_call call; /* the first member */
+	struct tier *tier;
+	void (*fn)(void *arg, int err);
+	void *arg;
+	char why[256];
+};
+
+static void confirmed(struct tier_call *call, int err)
+{
+	struct confirm *c = (struct confirm *)call;
+
+	if (err == -EXDEV) {
+		log_error("%s: nothing is sent, nothing is taken for deleted",
+			c->why);
+		if (c->tier->cfg.suspected != NULL)
+			c->tier->cfg.suspected(c->tier->cfg.arg);
+	}
+	c->fn(c->arg, err);
+	free(c);
+}
+
+void tier_confirm(struct tier *tier, void (*fn)(void *arg, int err), void *arg)
+{
+	struct confirm *c;
+
+	if (!knows_id(tier)) {
+		fn(arg, 0);
+		return;
+	}
+	c = base_calloc(1, sizeof(*c));
+	c->call.done = confirmed;
+	c->tier = tier;
+	c->fn = fn;
+	c->arg = arg;
+	tier_probe(tier, &c->call, c->why, sizeof(c->why));
 }

@@ -66,9 +66,18 @@ uint64_t tier_tick(struct tier *tier)
 	return atomic_fetch_add(&tier->known_seq, 1) + 1;
 }
 
+static void end_unsent(struct blob_req *req, enum blob_result result, int err,
+	const char *code)
+{
+	req->result = result;
+	req->err = err;
+	snprintf(req->code, sizeof(req->code), "%s", code);
+	req->done(req);
+}
+
 /* After tier_stop() the store may go away at any time: nothing more reaches
  * it.  So the lock is held over a call of the store's, which never waits. */
-void tier_submit(struct tier *tier, struct blob_req *req)
+void tier_submit_probe(struct tier *tier, struct blob_req *req)
 {
 	bool stopped;
 
@@ -78,11 +87,25 @@ void tier_submit(struct tier *tier, struct blob_req *req)
 	if (!stopped)
 		blob_submit(tier->store, req);
 	base_unlock(&tier->mutex);
-	if (!stopped)
+	if (stopped)
+		end_unsent(req, BLOB_STOPPED, -EINTR, "Stopped");
+}
+
+void tier_submit(struct tier *tier, struct blob_req *req)
+{
+	if (!atomic_load(&tier->suspect)) {
+		tier_submit_probe(tier, req);
 		return;
-	req->result = BLOB_STOPPED;
-	req->err = -EINTR;
-	req->done(req);
+	}
+	base_lock(&tier->mutex);
+	tier->requests++;
+	base_unlock(&tier->mutex);
+	end_unsent(req, BLOB_UNAVAILABLE, -EIO, "ContainerUnknown");
+}
+
+void tier_suspect(struct tier *tier)
+{
+	atomic_store(&tier->suspect, true);
 }
 
 void tier_answered(struct tier *tier)

@@ -63,6 +63,9 @@ struct tier_config {
 	/* The kernel should forget what it knows; never awaited. */
 	void (*inode_changed)(void *arg, uint64_t ino);
 	void (*entry_changed)(void *arg, uint64_t parent, const char *name);
+	/* The container is another one than ours; as after tier_suspect().
+	 * NULL: nobody wants to know. */
+	void (*suspected)(void *arg);
 	/* As in struct cache_config. */
 	bool (*claim)(void *arg, uint64_t ino);
 	void (*unclaim)(void *arg, uint64_t ino);
@@ -77,6 +80,9 @@ void tier_start(struct tier *tier);
  * that was made just now needs it. */
 void tier_probe(struct tier *tier, struct tier_call *call, char *ret_why,
 	size_t why_bytes);
+/* The container was not there.  Nothing goes to the store any more until
+ * tier_probe() has found the one that this cache belongs to. */
+void tier_suspect(struct tier *tier);
 /* No new work; pending calls end with -EINTR; what is under way at the store
  * is given up (the journal has it).  Then tier_close(). */
 void tier_stop(struct tier *tier);

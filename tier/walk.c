@@ -13,7 +13,9 @@
  *   D3  N names of a directory are revalidated by one walk; only very large
  *       directories and freshness 0 ask for single names;
  *   D4  a name that is owed, or below a directory that the store has never
- *       seen, is fresh: this host is the one who knows.
+ *       seen, is fresh: this host is the one who knows;
+ *   D5  nor does absence count before it is sure that this still is our
+ *       container, and not one that was deleted and made again.
  *
  * Threads: any; one mutex.  A page is merged on the executor.
  */
@@ -228,9 +230,6 @@ static int drop_unseen(struct walk *walk)
 	struct cache_txn *txn;
 	int err, more;
 
-	if (walk->seen_nr > 0)
-		qsort(walk->seen, walk->seen_nr, sizeof(*walk->seen),
-			compare_u64);
 	do {
 		err = cache_read(t->cache, &txn);
 		if (err < 0)
@@ -284,6 +283,48 @@ static int walk_complete(struct walk *walk)
 	return cache_commit(txn);
 }
 
+/* ---- the last page ---- */
+
+static int find_unseen(void *arg, const struct cache_dentry *dentry,
+	const struct cache_inode *inode)
+{
+	(void)inode;
+	return !was_seen(arg, dentry->name);
+}
+
+/* Is there a name that the walk did not see?  Or an errno. */
+static int has_unseen(struct walk *walk)
+{
+	struct cache_txn *txn;
+	int err = cache_read(walk->lists->tier->cache, &txn);
+
+	if (err < 0)
+		return err;
+	if (walk->seen_nr > 0)
+		qsort(walk->seen, walk->seen_nr, sizeof(*walk->seen),
+			compare_u64);
+	err = cache_dentry_each(txn, walk->ino, 0, find_unseen, walk);
+	cache_abort(txn);
+	return err;
+}
+
+static void walk_confirmed(void *arg, int err)
+{
+	struct walk *walk = arg;
+
+	walk_end(walk, err < 0 ? -EIO : walk_complete(walk));
+}
+
+static void last_page(struct walk *walk)
+{
+	int err = has_unseen(walk);
+
+	if (err > 0)
+		tier_confirm(walk->lists->tier, walk_confirmed, walk); /* D5 */
+	else
+		walk_end(walk, err < 0 ? err : walk_complete(walk));
+}
+
 /* ---- pages ---- */
 
 static int page_err(const struct blob_req *req)
@@ -314,7 +355,7 @@ static void page_known(struct walk *walk, int err)
 		blob_req_fini(&walk->req);
 		walk_page(walk);
 	} else {
-		walk_end(walk, walk_complete(walk));
+		last_page(walk);
 	}
 }
 

@@ -37,7 +37,7 @@ run() {
   fi
   echo "  $name: $(awk '/number_of_executed_units/ { print $2 }' "$log")" \
     "runs, $(grep -o 'cov: [0-9]*' "$log" | tail -n 1)"
-  [ -z "${FUZZ_KEEP:-}" ] || "$FUZZ/tests/fuzz/fuzz_$name" -merge=1 \
+  [ -z "${FUZZ_KEEP:-}" ] || "$FUZZ/tests/fuzz/fuzz_$name" -merge=1 -use_counters=0 \
     -max_len=16384 "tests/fuzz/corpus/$name" "$FUZZ/corpus/$name" \
     >"$log.merge" 2>&1
 }
