@@ -362,6 +362,17 @@ static void make_fini(struct fs_call *call)
 	free(((struct make_op *)call)->target);
 }
 
+/* Whoever makes a directory knows all that is in it: it can be worked in also
+ * when the store is away. */
+static int know_empty(struct fs_mount *m, struct cache_txn *txn,
+	const struct cache_inode *dir)
+{
+	struct cache_listing listing = { .listed_ns = base_boot_ns(m->env),
+		.complete = true };
+
+	return cache_listing_set(txn, dir->ino, &listing);
+}
+
 static int make_in(
 	struct make_op *op, struct cache_txn *txn, struct cache_inode *ret)
 {
@@ -377,6 +388,8 @@ static int make_in(
 		if (err == 0)
 			err = cache_inode_put(txn, ret);
 	}
+	if (err == 0 && !link)
+		err = know_empty(m, txn, ret);
 	if (err == 0)
 		err = fs_tell(m, txn, op->name.parent, op->name.name, ret,
 			link ? TIER_SYMLINK : TIER_NEW, 0);

@@ -44,6 +44,8 @@ t_mount "$(URL)" $OPTIONS
 cat "$MNT"/data/* | md5sum >"$T/sum"
 head -c 4096 "$MNT/cold.bin" >/dev/null
 echo before >"$MNT/before"
+mkdir "$MNT/mine"
+echo first >"$MNT/mine/first"
 "$FOREBAY" flush "$MNT"
 sleep 1.2 # nothing is fresh any more
 
@@ -71,6 +73,11 @@ within 500 mv "$MNT/data/f0000003" "$MNT/new/moved"
 within 500 chmod 600 "$MNT/data/f0000004"
 within 500 rm "$MNT/data/f0000005"
 within 500 ln -s x "$MNT/new/link"
+
+t_claim "... also in a directory that was made here and sent before"
+within 500 touch "$MNT/mine/second"
+t_eq "what is in it" "$(ls "$MNT/mine")" "first
+second"
 
 t_claim "writes are accepted up to dirty_limit, then refused, in bounded time"
 n=0
