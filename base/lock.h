@@ -29,6 +29,7 @@ enum base_rank {
 	BASE_RANK_CACHE_READERS = 80,
 	BASE_RANK_CACHE_SYNC = 85,
 	BASE_RANK_CACHE_SPACE = 88,
+	BASE_RANK_FS_REPLIED = 89, /* taken inside a write transaction */
 	BASE_RANK_FS_NOTIFY = 90,
 	BASE_RANK_FS_HANDLE = 92, /* claims come inside a write transaction */
 	BASE_RANK_BLOB_STORE = 100,

@@ -644,4 +644,17 @@ int cache_job_del(struct cache_txn *txn, uint64_t id);
 typedef int (*cache_job_fn)(void *arg, const struct cache_job *job);
 int cache_job_each(struct cache_txn *txn, cache_job_fn each, void *arg);
 
+/* ---- answers (cache/misc.c) ---- */
+
+/* The last request whose changes went with it in one transaction, and the
+ * inode that it was answered with (0: none): in `slot`, in the place of what
+ * was there.  Whoever comes after a crash knows by it what was done. */
+int cache_replied_put(
+	struct cache_txn *txn, uint32_t slot, uint64_t request, uint64_t ino);
+typedef int (*cache_replied_fn)(
+	void *arg, uint32_t slot, uint64_t request, uint64_t ino);
+int cache_replied_each(struct cache_txn *txn, cache_replied_fn each, void *arg);
+/* At a fresh mount: its requests are numbered anew. */
+int cache_replied_clear(struct cache_txn *txn);
+
 #endif

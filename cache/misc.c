@@ -1,5 +1,5 @@
 /*
- * Small tables: held inodes, listings, conflicts, prefetch jobs, counts.
+ * Small tables: held inodes, listings, conflicts, prefetch jobs, answers, counts.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -203,6 +203,45 @@ int cache_job_each(struct cache_txn *txn, cache_job_fn each, void *arg)
 			break;
 	}
 	return cache_db_end(&q, err);
+}
+
+/* ---- answers ---- */
+
+int cache_replied_put(
+	struct cache_txn *txn, uint32_t slot, uint64_t request, uint64_t ino)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn, "REPLACE INTO replied VALUES (?, ?, ?)");
+	cache_db_bind_u64(&q, slot);
+	cache_db_bind_u64(&q, request);
+	cache_db_bind_u64(&q, ino);
+	return cache_db_run(&q);
+}
+
+int cache_replied_each(struct cache_txn *txn, cache_replied_fn each, void *arg)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn, "SELECT slot, request, reply FROM replied");
+	while ((err = cache_db_step(&q)) > 0) {
+		uint32_t slot = (uint32_t)cache_db_u64(&q);
+		uint64_t request = cache_db_u64(&q);
+
+		err = each(arg, slot, request, cache_db_u64(&q));
+		if (err != 0)
+			break;
+	}
+	return cache_db_end(&q, err);
+}
+
+int cache_replied_clear(struct cache_txn *txn)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn, "DELETE FROM replied");
+	return cache_db_run(&q);
 }
 
 /* ---- counts ---- */

@@ -54,6 +54,8 @@ int main(int argc, char **argv)
 		puts("forebay " FOREBAY_VERSION);
 		return FS_EXIT_DONE;
 	}
+	if (strcmp(argv[1], "worker") == 0)
+		return fs_worker_run(argc, argv);
 	for (size_t i = 0; i < COMMANDS_NR; i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fs/link.h"
 
 /* Of the kernel's fuse.h, since 6.9; the headers here may be older. */
 struct backing_map {
@@ -131,7 +132,7 @@ bool fs_unmapped(struct fs_handles *h, uint64_t ino, uint64_t serial)
 static int backing_open(struct fs_handles *h, int fd)
 {
 	struct backing_map map = { .fd = fd };
-	int id = ioctl(fuse_session_fd(h->m->se), BACKING_OPEN, &map);
+	int id = ioctl(h->m->link->fuse_fd, BACKING_OPEN, &map);
 
 	if (id < 0)
 		id = -errno;
@@ -144,7 +145,7 @@ void fs_backing_close(struct fs_handles *h, int id)
 
 	/* ENOTCONN at the end of the mount: it went with the connection. */
 	if (id > 0)
-		ioctl(fuse_session_fd(h->m->se), BACKING_CLOSE, &arg);
+		ioctl(h->m->link->fuse_fd, BACKING_CLOSE, &arg);
 }
 
 /* Makes the backing id that PASS begins with.  1, or 0 if the kernel does not
@@ -166,7 +167,7 @@ int fs_begin_pass(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 	fs_handles_close_fd(h, own);
 	base_lock(&h->mutex);
 	if (id > 0)
-		f->backing_id = id;
+		f->backing_id = h->table->last_id = id;
 	/* ELOOP: the cache is on a stacked file system.  The others: this
 	 * kernel, or we, cannot.  What helps is the same each time. */
 	first = !h->no_pass && id < 0;

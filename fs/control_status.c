@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/link.h"
+
 /* Rows read in one transaction: sending waits for the client, and no
  * transaction waits for anybody. */
 #define ROWS_BATCH 256
@@ -68,7 +70,8 @@ static void add_processes(json_t *j, struct fs_control_conn *conn)
 	json_object_set_new(j, "version", json_string(FOREBAY_VERSION));
 	json_object_set_new(j, "keeper_pid", json_integer(config->keeper_pid));
 	json_object_set_new(j, "worker_pid", json_integer(getpid()));
-	json_object_set_new(j, "worker_restarts", json_integer(0));
+	json_object_set_new(
+		j, "worker_restarts", json_integer(m->link->mount.restarts));
 	json_object_set_new(j, "uptime_s",
 		json_real(seconds(base_boot_ns(m->env) - m->started_ns)));
 	json_object_set_new(j, "read_only", json_boolean(m->opt.ro));

@@ -43,6 +43,9 @@ struct fs_mount_args {
  * foreground when it has ended. */
 int fs_mount_run(const struct fs_mount_args *args);
 
+/* What the keeper starts: `forebay worker`, an exit status. */
+int fs_worker_run(int argc, char **argv);
+
 /* ---- finding a mount ---- */
 
 /* Holds a socket MAJOR:MINOR.sock for each mount, named by the device number

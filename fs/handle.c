@@ -61,7 +61,7 @@ struct fs_file *fs_handles_find(struct fs_handles *h, uint64_t ino)
 	return f;
 }
 
-static struct fs_file *file_add(struct fs_handles *h, uint64_t ino)
+struct fs_file *fs_handles_add(struct fs_handles *h, uint64_t ino)
 {
 	struct fs_file *f = base_calloc(1, sizeof(*f));
 
@@ -122,7 +122,7 @@ bool fs_handles_claim(void *arg, uint64_t ino)
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
 	if (f == NULL)
-		file_add(h, ino)->state = FS_CLAIMED;
+		fs_handles_add(h, ino)->state = FS_CLAIMED;
 	base_unlock(&h->mutex);
 	if (f != NULL)
 		return false;
@@ -167,7 +167,7 @@ void fs_handles_nameless(struct fs_handles *h, uint64_t ino, bool nameless)
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
 	if (f == NULL && nameless)
-		f = file_add(h, ino);
+		f = fs_handles_add(h, ino);
 	if (f != NULL && f->state != FS_CLAIMED && f->node != nameless &&
 		!h->finished) {
 		f->node = nameless;
@@ -210,7 +210,7 @@ struct fs_file *fs_file_get(
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
 	if (f == NULL)
-		f = file_add(h, ino);
+		f = fs_handles_add(h, ino);
 	if (f->state == FS_CLAIMED) {
 		wait->next = f->claim_waiters;
 		f->claim_waiters = wait;
@@ -383,34 +383,56 @@ bool fs_waiting_bytes(struct fs_handles *h, int64_t bytes)
 
 /* ---- opening ---- */
 
-static int slot_new(
-	struct fs_handles *h, struct fs_file *f, bool write, uint64_t *ret_fh)
+void fs_slots_grow(struct fs_handles *h, uint32_t nr)
 {
+	uint32_t cap = h->slots_cap ? h->slots_cap : 256;
+
+	if (nr <= h->slots_cap)
+		return;
+	while (cap < nr)
+		cap *= 2;
+	h->slots = base_realloc(h->slots, cap * sizeof(*h->slots));
+	memset(h->slots + h->slots_cap, 0,
+		(cap - h->slots_cap) * sizeof(*h->slots));
+	h->slots_cap = cap;
+}
+
+void fs_slot_free(struct fs_handles *h, uint32_t nr)
+{
+	h->table->slots[nr].flags = 0;
+	h->slots[nr].next_free = h->free_slot;
+	h->free_slot = nr;
+}
+
+static int slot_new(struct fs_handles *h, struct fs_file *f, bool write,
+	uint64_t request, uint64_t *ret_fh)
+{
+	struct fs_table_slot *kept;
 	struct fs_slot *slot;
 	uint32_t nr = h->free_slot;
 
 	if (nr == UINT32_MAX) {
-		if (h->slots_nr >= FS_OPENS_MAX)
+		nr = h->table->slots_nr;
+		if (nr >= FS_TABLE_SLOTS_MAX)
 			return -ENFILE;
-		if (h->slots_nr == h->slots_cap) {
-			h->slots_cap = h->slots_cap ? h->slots_cap * 2 : 256;
-			h->slots = base_realloc(
-				h->slots, h->slots_cap * sizeof(*h->slots));
-		}
-		nr = h->slots_nr++;
-		memset(&h->slots[nr], 0, sizeof(h->slots[nr]));
+		fs_slots_grow(h, nr + 1);
+		h->table->slots_nr = nr + 1;
 	} else {
 		h->free_slot = h->slots[nr].next_free;
 	}
+	kept = &h->table->slots[nr];
+	kept->generation++;
+	kept->ino = f->ino;
+	kept->request = request;
+	kept->backing_id = 0;
 	slot = &h->slots[nr];
-	slot->generation++;
 	slot->open.file = f;
 	slot->open.write = write;
 	slot->open.direct = false;
 	fs_file_ref(f);
 	f->opens++;
 	f->writers += write;
-	*ret_fh = nr | (uint64_t)slot->generation << 32;
+	*ret_fh = nr | (uint64_t)kept->generation << 32;
 	return 0;
 }
 
@@ -418,8 +440,8 @@ static struct fs_slot *slot_of(struct fs_handles *h, uint64_t fh)
 {
 	uint32_t nr = (uint32_t)fh;
 
-	if (nr >= h->slots_nr || h->slots[nr].open.file == NULL ||
-		h->slots[nr].generation != fh >> 32)
+	if (nr >= h->table->slots_nr || h->slots[nr].open.file == NULL ||
+		h->table->slots[nr].generation != fh >> 32)
 		return NULL;
 	return &h->slots[nr];
 }
@@ -477,18 +499,28 @@ static int prepare(struct fs_handles *h, struct fs_file *f,
 	return err < 0 ? err : 0;
 }
 
+static void fill(uint32_t flags, int backing_id, struct fuse_file_info *fi)
+{
+	fi->backing_id = backing_id;
+	fi->noflush = (flags & FS_SLOT_WRITE) == 0;
+	fi->direct_io = (flags & FS_SLOT_DIRECT) != 0;
+	fi->parallel_direct_writes = 1;
+}
+
 int fs_file_open(struct fs_handles *h, struct fs_file *f,
-	const struct cache_inode *inode, bool wait_writes,
+	const struct cache_inode *inode, bool wait_writes, uint64_t request,
 	struct fuse_file_info *fi)
 {
 	bool write = (fi->flags & O_ACCMODE) != O_RDONLY;
+	uint32_t flags = FS_SLOT_OPEN | (write ? FS_SLOT_WRITE : 0);
+	struct fs_table_slot *kept;
 	bool pass;
 	uint64_t fh = 0;
 	int err;
 
 	/* The open is counted first: so nobody ends the state under it. */
 	base_lock(&h->mutex);
-	err = h->finished ? -ENOTCONN : slot_new(h, f, write, &fh);
+	err = h->finished ? -ENOTCONN : slot_new(h, f, write, request, &fh);
 	pass = f->state == FS_PASS ||
 		(f->state != FS_SERVED && h->m->passthrough && !h->no_pass &&
 			inode->data == CACHE_WHOLE);
@@ -504,19 +536,43 @@ int fs_file_open(struct fs_handles *h, struct fs_file *f,
 	base_lock(&h->mutex);
 	f->state = pass ? FS_PASS : FS_SERVED;
 	f->whole = inode->data == CACHE_WHOLE;
-	slot_of(h, fh)->open.direct = pass && write && wait_writes;
-	fi->backing_id = pass ? f->backing_id : 0;
+	if (pass && write && wait_writes) {
+		slot_of(h, fh)->open.direct = true;
+		flags |= FS_SLOT_DIRECT;
+	}
+	kept = &h->table->slots[(uint32_t)fh];
+	kept->backing_id = pass ? f->backing_id : 0;
+	kept->flags = flags; /* T1 */
+	fill(flags, kept->backing_id, fi);
 	base_unlock(&h->mutex);
 	fi->fh = fh;
-	fi->noflush = !write;
-	fi->direct_io = pass && write && wait_writes;
-	fi->parallel_direct_writes = 1;
 	fi->keep_cache = !pass && same_pages(h, inode);
 	return 0;
 }
 
+bool fs_file_opened(struct fs_handles *h, uint64_t request, uint64_t *ret_ino,
+	struct fuse_file_info *fi)
+{
+	bool found = false;
+
+	base_lock(&h->mutex);
+	for (uint32_t nr = 0; nr < h->table->slots_nr && !found; nr++) {
+		struct fs_table_slot *kept = &h->table->slots[nr];
+
+		if (kept->request != request || !(kept->flags & FS_SLOT_OPEN))
+			continue;
+		found = true;
+		*ret_ino = kept->ino;
+		fi->fh = nr | (uint64_t)kept->generation << 32;
+		fill(kept->flags, kept->backing_id, fi);
+	}
+	base_unlock(&h->mutex);
+	return found;
+}
+
 struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
 {
+	uint32_t nr = (uint32_t)fh;
 	struct fs_slot *slot;
 	struct fs_file *f = NULL;
 	int id = 0, wfd = -1;
@@ -528,8 +584,6 @@ struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
 		f->opens--;
 		f->writers -= slot->open.write;
 		slot->open.file = NULL;
-		slot->next_free = h->free_slot;
-		h->free_slot = (uint32_t)fh;
 		if (f->writers == 0) {
 			wfd = f->wfd;
 			f->wfd = -1;
@@ -540,21 +594,31 @@ struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
 			f->state = f->written ? FS_LINGER : FS_IDLE;
 			f->whole = false;
 		}
+		if (id > 0)
+			h->table->slots[nr].flags = FS_SLOT_CLOSING; /* T2 */
+		else
+			fs_slot_free(h, nr);
 	}
 	base_unlock(&h->mutex);
 	fs_handles_close_fd(h, wfd);
-	fs_backing_close(h, id);
+	if (id > 0) {
+		fs_backing_close(h, id);
+		base_lock(&h->mutex);
+		fs_slot_free(h, nr);
+		base_unlock(&h->mutex);
+	}
 	return f;
 }
 
 /* ---- begin and end ---- */
 
-struct fs_handles *fs_handles_new(struct fs_mount *m)
+struct fs_handles *fs_handles_new(struct fs_mount *m, struct fs_table *table)
 {
 	struct fs_handles *h = base_calloc(1, sizeof(*h));
 	struct rlimit limit = { 1024, 1024 };
 
 	h->m = m;
+	h->table = table;
 	base_mutex_init(&h->mutex, BASE_RANK_FS_HANDLE);
 	h->free_slot = UINT32_MAX;
 	h->may_write = true;

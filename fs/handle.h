@@ -23,6 +23,7 @@
 
 #include "fs/mount.h"
 #include "fs/reply.h"
+#include "fs/table.h"
 
 /* How often an operation fetches a file that is local no more when it looks. */
 #define FS_TRIES 3
@@ -76,16 +77,13 @@ struct fs_open {
 	bool direct; /* DIRECT_IO with PASSTHROUGH: writes come here */
 };
 
-struct fs_handles *fs_handles_new(struct fs_mount *m);
+/* `table` is the caller's and stays. */
+struct fs_handles *fs_handles_new(struct fs_mount *m, struct fs_table *table);
 /* After the last request, before tier_stop(): what is still open is closed as
  * if released, and entered.  Nothing can be opened afterwards. */
 void fs_handles_finish(struct fs_handles *h);
 /* After the executor was stopped. */
 void fs_handles_free(struct fs_handles *h);
-
-/* At mount, before the first request, and not after an unclean boot: what a
- * process that died left written-to is entered as it is now. */
-void fs_handles_recover(struct fs_handles *h);
 
 /* Of struct cache_config and struct tier_config; arg: struct fs_handles. */
 bool fs_handles_claim(void *arg, uint64_t ino);
@@ -123,9 +121,14 @@ bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial);
  * Inside the gate: opens it.  Decides between passthrough and served, makes
  * the backing id, fills in everything of fi but what the caller asked for.
  * `wait_writes`: above the dirty mark, every write is to come here.
+ * `request`: the id of the OPEN or CREATE.
  */
 int fs_file_open(struct fs_handles *h, struct fs_file *f,
-	const struct cache_inode *inode, bool wait_writes,
+	const struct cache_inode *inode, bool wait_writes, uint64_t request,
+	struct fuse_file_info *fi);
+/* Did this OPEN or CREATE get its handle from a worker that died?  Then it is
+ * answered again with what comes back. */
+bool fs_file_opened(struct fs_handles *h, uint64_t request, uint64_t *ret_ino,
 	struct fuse_file_info *fi);
 /* The slot of fh, with a reference for the caller. */
 int fs_file_of(struct fs_handles *h, uint64_t fh, struct fs_open *ret);

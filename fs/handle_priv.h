@@ -13,17 +13,16 @@
 #include "fs/handle.h"
 
 #define FS_BUCKETS 4096 /* of the table of open inodes; a power of two */
-/* More open files than that at once are refused: 40 MiB of slots. */
-#define FS_OPENS_MAX (1u << 20)
 /* Descriptors left for the index, the store, the sockets and the pipes. */
 #define FS_FDS_KEPT 512
 /* Bytes of waiting writes: above it a write fails at once. */
 #define FS_WAITING_BYTES_MAX (256ull << 20)
 #define FS_KEEP_SLOTS 4096 /* remembered contents; a power of two */
 
+/* Beside the slot of the same number in the table, of which the next worker
+ * knows. */
 struct fs_slot {
 	struct fs_open open; /* file NULL: free */
-	uint32_t generation;
 	uint32_t next_free;
 };
 
@@ -40,9 +39,9 @@ struct fs_handles {
 	bool stamps_probed;
 	bool fine_stamps; /* two changes never have the same ctime */
 	struct fs_file *buckets[FS_BUCKETS];
-	struct fs_slot *slots;
-	uint32_t slots_nr, slots_cap,
-		free_slot; /* free_slot: UINT32_MAX none */
+	struct fs_table *table;
+	struct fs_slot *slots;	       /* table->slots_nr of them are used */
+	uint32_t slots_cap, free_slot; /* free_slot: UINT32_MAX none */
 	unsigned fds, fds_max;
 	struct fs_file *written; /* files with `written` */
 	bool ticking;
@@ -55,8 +54,12 @@ struct fs_handles {
 	struct fs_kept kept[FS_KEEP_SLOTS];
 };
 
-/* Both with the mutex held. */
+/* All with the mutex held. */
 struct fs_file *fs_handles_find(struct fs_handles *h, uint64_t ino);
+struct fs_file *fs_handles_add(struct fs_handles *h, uint64_t ino);
+/* Room for this many slots. */
+void fs_slots_grow(struct fs_handles *h, uint32_t nr);
+void fs_slot_free(struct fs_handles *h, uint32_t nr);
 static inline void fs_file_ref(struct fs_file *f)
 {
 	f->refs++;

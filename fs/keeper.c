@@ -1,14 +1,28 @@
 /*
- * The keeper and its parent: see keeper.h.
+ * The keeper: see keeper.h.
  *
- *	STARTING  the worker opens cache and store; nothing is mounted
- *	MOUNTED	  mounted; the worker does not answer yet
- *	UP	  answers
- *	ENDING	  was asked to stop, or was unmounted; has ENDING_MS left
+ *	STARTING   the worker opens cache and store; nothing is mounted
+ *	MOUNTED	   mounted; no worker answers yet (requests wait)
+ *	UP	   the worker answers
+ *	HANDING	   UP, and the worker finishes what it has for `next`
+ *	ENDING	   was asked to stop, or was unmounted; has ENDING_MS left
  *
- *	STARTING -r-> MOUNTED -u-> UP
+ *	STARTING -r-> MOUNTED -u-> UP -y of next-> HANDING
+ *	MOUNTED, UP, HANDING -the worker's death-> MOUNTED, with another
  *	any -signal, the parent is gone, worker says e-> ENDING
- *	any -the worker's exit-> unmounted, exit
+ *	STARTING, ENDING -the worker's exit-> unmounted, exit
+ *
+ * After its start it allocates nothing, but for taking the mount away, and
+ * waits for nobody: what the workers send is cut to its own buffers, what they
+ * do not read is not sent.
+ *
+ * A worker that is replaced:
+ *	K1  The next one opens nothing before the one before was waited for: no
+ *	    two have the cache, and no request is answered twice.
+ *	K2  DEATHS_MAX that did not live for LIVED_MS in a row, and it gives up.
+ *	K3  Without FUSE_NOTIFY_RESEND (before Linux 6.9), or with io_uring, what
+ *	    a dead worker had taken would never be answered: the mount ends, so
+ *	    that callers get an error instead of waiting for ever.
  *
  * To the parent, over a pipe: lines that begin with one letter:
  *	w TEXT, f STATUS TEXT, u
@@ -17,43 +31,58 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/str.h"
 #include "fs/fs.h"
+#include "fs/link.h"
 #include "fs/mountpoint.h"
+#include "fs/spawn.h"
+#include "fs/table.h"
 
 /* A stop is over within 5 s; the rest is for the process to go. */
 #define ENDING_MS 4500
-#define PACKET_MAX 4096
+#define LIVED_MS 1000
+#define DEATHS_MAX 5
+/* INIT comes with mount(2). */
+#define INIT_MS 5000
+/* What read(2) of /dev/fuse wants at least, and some more. */
+#define READ_BYTES 16384
+/* Packets taken in a row: a worker that floods holds up nothing else. */
+#define PACKETS_MAX 64
 
-enum keeper_state { STARTING, MOUNTED, UP, ENDING };
+/* Of linux/fuse.h since 6.9, in the second half of the flags. */
+#define HAS_RESEND2 (1u << 7)
+
+enum keeper_state { STARTING, MOUNTED, UP, HANDING, ENDING };
 
 struct keeper {
 	const struct fs_options *opt;
+	char **argv; /* of a worker */
 	enum keeper_state state;
-	pid_t worker;
-	int sock, sigfd, fuse_fd;
-	int report_fd;	     /* to the parent; -1: none, or told already */
-	char *device;	     /* once mounted */
+	struct fs_proc worker, next;
+	int exe; /* that the next worker runs, unless it is an upgrade */
+	int sigfd, fuse_fd, table_fd;
+	int report_fd; /* to the parent; -1: none, or told already */
+	struct fs_link_mount mount;
+	bool can_resend;
+	unsigned deaths;     /* in a row, each too soon */
+	int64_t up_ms;	     /* since when the worker answers */
 	int64_t deadline_ms; /* in ENDING */
 	bool was_up, asked, failed, killed;
 	int exit_status;
+	char packet[FS_LINK_PACKET_MAX + 1];
+	char init[READ_BYTES];
 };
 
 static int64_t now_ms(void)
@@ -64,28 +93,27 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* ---- reports ---- */
-
-static void print_line(const char *text)
+static bool is_mounted(const struct keeper *k)
 {
-	fprintf(stderr, "forebay: %s\n", text);
+	return k->mount.device[0] != '\0';
 }
+
+/* ---- reports ---- */
 
 /* To the parent, or to our own stderr in the foreground. */
 static void report(struct keeper *k, char kind, int status, const char *text)
 {
-	struct base_str s = BASE_STR_INIT;
+	char line[FS_LINK_PACKET_MAX + 8];
+	int n;
 
 	if (k->opt->foreground && kind != 'u')
-		print_line(text);
+		fprintf(stderr, "forebay: %s\n", text);
 	if (k->report_fd >= 0) {
-		if (kind == 'f')
-			base_str_printf(&s, "f%d%s\n", status, text);
-		else
-			base_str_printf(&s, "%c%s\n", kind, text);
-		if (write(k->report_fd, s.data, s.len) < 0)
+		n = kind == 'f'
+			? snprintf(line, sizeof(line), "f%d%s\n", status, text)
+			: snprintf(line, sizeof(line), "%c%s\n", kind, text);
+		if (write(k->report_fd, line, (size_t)n) < 0)
 			log_debug("nobody waits for the mount any more");
-		base_str_fini(&s);
 	}
 	if (kind == 'f') {
 		k->failed = true;
@@ -100,62 +128,238 @@ static void close_report(struct keeper *k)
 	k->report_fd = -1;
 }
 
-/* ---- the worker's words ---- */
+/* ---- words to a worker ---- */
+
+static void tell(const struct fs_proc *proc, const void *packet, size_t bytes)
+{
+	if (proc->pid != 0 &&
+		send(proc->sock, packet, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) <
+			0)
+		log_debug("the worker does not listen");
+}
+
+static void tell_word(const struct fs_proc *proc, char word)
+{
+	tell(proc, &word, 1);
+}
+
+static void tell_mount(struct keeper *k, const struct fs_proc *proc, char word)
+{
+	char packet[1 + sizeof(k->mount)];
+
+	packet[0] = word;
+	memcpy(packet + 1, &k->mount, sizeof(k->mount));
+	tell(proc, packet, sizeof(packet));
+}
+
+/* ---- beginning to end ---- */
 
 static void begin_end(struct keeper *k, bool ask)
 {
-	if (k->device != NULL)
-		fs_mountpoint_detach(k->opt->mountpoint, k->device);
-	if (ask && send(k->sock, "s", 1, MSG_NOSIGNAL) < 0)
-		log_debug("the worker does not listen");
+	if (is_mounted(k))
+		fs_mountpoint_detach(k->opt->mountpoint, k->mount.device);
+	if (ask) {
+		tell_word(&k->worker, 's');
+		tell_word(&k->next, 's');
+	}
 	if (k->state != ENDING)
 		k->deadline_ms = now_ms() + ENDING_MS;
 	k->state = ENDING;
 	k->asked = k->asked || ask;
 }
 
+static void kill_workers(struct keeper *k)
+{
+	if (k->worker.pid != 0)
+		kill(k->worker.pid, SIGKILL);
+	if (k->next.pid != 0)
+		kill(k->next.pid, SIGKILL);
+}
+
+/* ---- mounting ---- */
+
+/* The kernel's first message is for all workers of this mount. */
+static int read_init(struct keeper *k, char *why, size_t why_bytes)
+{
+	struct pollfd pfd = { .fd = k->fuse_fd, .events = POLLIN };
+	const struct fuse_in_header *head = (const void *)k->init;
+	const struct fuse_init_in *init = (const void *)(head + 1);
+	ssize_t n = -1;
+
+	if (poll(&pfd, 1, INIT_MS) == 1)
+		n = read(k->fuse_fd, k->init, sizeof(k->init));
+	if (n < (ssize_t)(sizeof(*head) + 4 * sizeof(uint32_t)) ||
+		n > FS_LINK_INIT_MAX || head->opcode != FUSE_INIT) {
+		snprintf(why, why_bytes,
+			"mount: the kernel's FUSE does not begin; see dmesg");
+		return -EPROTO;
+	}
+	memcpy(k->mount.init, k->init, (size_t)n);
+	k->mount.init_bytes = (uint32_t)n;
+	k->can_resend = (init->flags & FUSE_INIT_EXT) != 0 &&
+		n >= (ssize_t)(sizeof(*head) + 5 * sizeof(uint32_t)) &&
+		(init->flags2 & HAS_RESEND2) != 0;
+	return 0;
+}
+
 static void do_mount(struct keeper *k)
 {
-	struct base_str go = BASE_STR_INIT;
+	char *device = NULL;
 	char why[1024];
-	int err;
+	int err = fs_mountpoint_mount(
+		k->opt, k->fuse_fd, &device, why, sizeof(why));
 
-	if (k->state != STARTING)
-		return;
-	err = fs_mountpoint_mount(
-		k->opt, k->fuse_fd, &k->device, why, sizeof(why));
+	if (err == 0) {
+		snprintf(
+			k->mount.device, sizeof(k->mount.device), "%s", device);
+		free(device);
+		err = read_init(k, why, sizeof(why));
+	}
 	if (err < 0) {
 		report(k, 'f', FS_EXIT_FAILED, why);
 		begin_end(k, true);
 		return;
 	}
 	k->state = MOUNTED;
-	base_str_printf(&go, "g%s", k->device);
-	if (send(k->sock, go.data, go.len, MSG_NOSIGNAL) < 0)
-		log_debug("the worker does not listen");
-	base_str_fini(&go);
 }
 
-static void handle_packet(struct keeper *k, char *text)
+/* ---- a worker that died ---- */
+
+static void start_worker(struct keeper *k)
+{
+	static char again[] = FS_WORKER_AGAIN;
+	int err;
+
+	k->argv[FS_WORKER_HOW] = again;
+	err = fs_spawn(&k->worker, k->exe, k->argv, k->fuse_fd, k->table_fd);
+	k->mount.restarts++;
+	k->state = MOUNTED;
+	if (err == 0)
+		return;
+	log_error("cannot start a worker: %s: %s is unmounted",
+		strerrordesc_np(-err), k->opt->mountpoint);
+	k->failed = true;
+	k->exit_status = FS_EXIT_FAILED;
+}
+
+static bool is_connected(const struct keeper *k)
+{
+	struct pollfd pfd = { .fd = k->fuse_fd };
+
+	return poll(&pfd, 1, 0) == 0 || (pfd.revents & POLLERR) == 0;
+}
+
+/* Why there will be no other one; NULL: there will. */
+static const char *why_not_again(struct keeper *k)
+{
+	if (k->was_up && now_ms() - k->up_ms >= LIVED_MS && k->up_ms != 0)
+		k->deaths = 0;
+	k->up_ms = 0;
+	if (!k->can_resend)
+		return "this kernel cannot send again what it was answering "
+		       "(Linux 6.9)";
+	if (k->opt->io_uring)
+		return "with io_uring what it was answering is lost";
+	if (++k->deaths >= DEATHS_MAX)
+		return "five died in a row within a second";
+	return NULL;
+}
+
+static void say_death(struct keeper *k, int status, const char *why)
+{
+	const char *mp = k->opt->mountpoint;
+	const char *how = WIFSIGNALED(status) ? "signal" : "status";
+	int number =
+		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+
+	if (why == NULL)
+		log_error("the worker of %s ended with %s %d: starting another",
+			mp, how, number);
+	else
+		log_error("the worker of %s ended with %s %d, and %s: it is "
+			  "unmounted; mount it again: what was written is in "
+			  "the cache",
+			mp, how, number, why);
+}
+
+/* True: this is the end of the mount. */
+static bool worker_gone(struct keeper *k, int status)
+{
+	const char *why;
+
+	if (k->failed || k->killed || (k->state == ENDING && status == 0))
+		return true;
+	if (!k->was_up) {
+		k->exit_status = FS_EXIT_FAILED;
+		if (!k->asked && !(WIFEXITED(status) && status == 0))
+			report(k, 'f', FS_EXIT_FAILED,
+				"mount: the worker died while starting; see "
+				"the log");
+		return true;
+	}
+	if (k->state == ENDING || !is_connected(k)) {
+		log_error("the worker of %s did not end well; what was written "
+			  "is in the cache",
+			k->opt->mountpoint);
+		k->exit_status = FS_EXIT_FAILED;
+		return true;
+	}
+	why = why_not_again(k);
+	say_death(k, status, why);
+	if (why != NULL) {
+		k->exit_status = FS_EXIT_FAILED;
+		return true;
+	}
+	start_worker(k);
+	return k->failed;
+}
+
+/* ---- the workers' words ---- */
+
+static void worker_up(struct keeper *k)
+{
+	if (k->state != MOUNTED)
+		return;
+	k->state = UP;
+	k->up_ms = now_ms();
+	if (k->was_up)
+		return;
+	k->was_up = true;
+	report(k, 'u', 0, "");
+	close_report(k);
+}
+
+static void keep_reply(struct keeper *k, const char *reply, size_t bytes)
+{
+	if (k->mount.reply_bytes != 0 || bytes > FS_LINK_INIT_MAX)
+		return;
+	memcpy(k->mount.reply, reply, bytes);
+	k->mount.reply_bytes = (uint32_t)bytes;
+}
+
+static void handle_packet(struct keeper *k, char *text, size_t bytes)
 {
 	switch (text[0]) {
 	case 'w':
 		report(k, 'w', 0, text + 1);
 		break;
 	case 'f':
-		if (text[1] != '\0')
+		if (k->was_up)
+			log_error("%s", bytes > 2 ? text + 2 : "no reason");
+		else if (bytes > 2)
 			report(k, 'f', text[1] - '0', text + 2);
 		break;
 	case 'r':
-		do_mount(k);
+		if (k->state == STARTING)
+			do_mount(k);
+		if (k->state == MOUNTED)
+			tell_mount(k, &k->worker, 'g');
+		break;
+	case 'a':
+		keep_reply(k, text + 1, bytes - 1);
 		break;
 	case 'u':
-		if (k->state != MOUNTED)
-			break;
-		k->state = UP;
-		k->was_up = true;
-		report(k, 'u', 0, "");
-		close_report(k);
+		worker_up(k);
 		break;
 	case 'e':
 		begin_end(k, false);
@@ -165,49 +369,37 @@ static void handle_packet(struct keeper *k, char *text)
 	}
 }
 
-static void read_packets(struct keeper *k)
+static void read_packets(struct keeper *k, const struct fs_proc *proc)
 {
-	char buf[PACKET_MAX];
-	ssize_t n;
+	for (int i = 0; i < PACKETS_MAX && proc->pid != 0; i++) {
+		ssize_t n = recv(proc->sock, k->packet, FS_LINK_PACKET_MAX,
+			MSG_DONTWAIT);
 
-	while ((n = recv(k->sock, buf, sizeof(buf) - 1, MSG_DONTWAIT)) > 0) {
-		buf[n] = '\0';
-		handle_packet(k, buf);
+		if (n <= 0)
+			return;
+		k->packet[n] = '\0';
+		handle_packet(k, k->packet, (size_t)n);
 	}
 }
 
 /* ---- signals ---- */
 
-/* True when the worker is gone. */
+/* True when this is the end. */
 static bool reap(struct keeper *k)
 {
 	int status;
+	pid_t pid;
 
-	if (waitpid(k->worker, &status, WNOHANG) != k->worker)
-		return false;
-	/* Its last words may still lie there. */
-	read_packets(k);
-	if (k->failed || k->killed)
-		return true;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		if (!k->was_up)
-			k->exit_status = FS_EXIT_FAILED;
-		return true;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid != k->worker.pid)
+			continue;
+		/* Its last words may still lie there. */
+		read_packets(k, &k->worker);
+		fs_proc_fini(&k->worker);
+		if (worker_gone(k, status))
+			return true;
 	}
-	k->exit_status = FS_EXIT_FAILED;
-	if (!k->was_up && !k->asked) {
-		report(k, 'f', FS_EXIT_FAILED,
-			"mount: the worker died while starting; see the log");
-	} else if (WIFSIGNALED(status)) {
-		log_error("the worker died of signal %d: %s is unmounted; "
-			  "mount it again: what was written is in the cache",
-			WTERMSIG(status), k->opt->mountpoint);
-	} else {
-		log_error("the worker ended with status %d: %s is unmounted; "
-			  "mount it again: what was written is in the cache",
-			WEXITSTATUS(status), k->opt->mountpoint);
-	}
-	return true;
+	return false;
 }
 
 static bool read_signals(struct keeper *k)
@@ -215,7 +407,7 @@ static bool read_signals(struct keeper *k)
 	struct signalfd_siginfo info;
 
 	while (read(k->sigfd, &info, sizeof(info)) == sizeof(info)) {
-		if (info.ssi_signo == SIGHUP && k->state == UP &&
+		if (info.ssi_signo == SIGHUP && k->was_up &&
 			!k->opt->foreground)
 			continue;
 		if (info.ssi_signo != SIGCHLD)
@@ -228,8 +420,9 @@ static void keep(struct keeper *k)
 {
 	for (;;) {
 		struct pollfd pfds[] = {
-			{ .fd = k->sock, .events = POLLIN },
 			{ .fd = k->sigfd, .events = POLLIN },
+			{ .fd = k->worker.pid ? k->worker.sock : -1,
+				.events = POLLIN },
 			{ .fd = k->report_fd, .events = 0 },
 		};
 		int64_t left = -1;
@@ -240,14 +433,14 @@ static void keep(struct keeper *k)
 		}
 		/* Its end is told by SIGCHLD. */
 		if (k->killed)
-			pfds[0].fd = -1;
+			pfds[1].fd = -1;
 		if (poll(pfds, 3, (int)left) < 0 && errno != EINTR)
 			return;
-		if (pfds[0].revents & POLLIN)
-			read_packets(k);
-		else if (pfds[0].revents != 0 && reap(k))
+		if (pfds[1].revents & POLLIN)
+			read_packets(k, &k->worker);
+		else if (pfds[1].revents != 0 && reap(k))
 			return;
-		if (pfds[1].revents != 0 && read_signals(k))
+		if (pfds[0].revents != 0 && read_signals(k))
 			return;
 		if (k->report_fd >= 0 && pfds[2].revents != 0) {
 			close_report(k);
@@ -259,96 +452,12 @@ static void keep(struct keeper *k)
 				  "written is in the cache");
 			k->killed = true;
 			k->exit_status = FS_EXIT_FAILED;
-			kill(k->worker, SIGKILL);
+			kill_workers(k);
 		}
 	}
 }
 
 /* ---- start ---- */
-
-static void raise_limits(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
-		limit.rlim_cur == limit.rlim_max)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-		log_warn("cannot raise the limit on open files: %s",
-			strerrordesc_np(errno));
-}
-
-static void block_signals(sigset_t *ret)
-{
-	struct sigaction ignore = { .sa_handler = SIG_IGN };
-
-	sigemptyset(ret);
-	sigaddset(ret, SIGINT);
-	sigaddset(ret, SIGTERM);
-	sigaddset(ret, SIGHUP);
-	sigaddset(ret, SIGCHLD);
-	sigprocmask(SIG_BLOCK, ret, NULL);
-	sigaction(SIGPIPE, &ignore, NULL);
-}
-
-static void leave_terminal(void)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	setsid();
-	if (fd < 0)
-		return;
-	dup2(fd, STDIN_FILENO);
-	dup2(fd, STDOUT_FILENO);
-	dup2(fd, STDERR_FILENO);
-	close(fd);
-}
-
-/* Whoever makes a backing id lends its rights to all who write through it:
- * root's would let them fill the file system's reserve (KERNEL.md). */
-static void drop_reserve_right(void)
-{
-	struct __user_cap_header_struct head = {
-		.version = _LINUX_CAPABILITY_VERSION_3
-	};
-	struct __user_cap_data_struct data[2];
-
-	if (syscall(SYS_capget, &head, data) != 0)
-		return;
-	data[0].effective &= ~(1u << CAP_SYS_RESOURCE);
-	if (syscall(SYS_capset, &head, data) != 0)
-		log_warn("cannot drop CAP_SYS_RESOURCE: %s",
-			strerrordesc_np(errno));
-}
-
-static int start_worker(struct keeper *k, fs_worker_fn worker)
-{
-	int socks[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
-		return -errno;
-	k->worker = fork();
-	if (k->worker < 0)
-		return -errno;
-	if (k->worker == 0) {
-		struct fs_link link = { .sock = socks[1],
-			.fuse_fd = k->fuse_fd };
-		int status;
-
-		close(socks[0]);
-		close(k->sigfd);
-		drop_reserve_right();
-		close_report(k);
-		status = worker(k->opt, &link);
-		close(link.sock);
-		/* The caller's stack is the keeper's business. */
-		exit(status);
-	}
-	close(socks[1]);
-	k->sock = socks[0];
-	return 0;
-}
 
 /* A worker that died leaves its control socket. */
 static void remove_socket(const char *device)
@@ -360,141 +469,53 @@ static void remove_socket(const char *device)
 		log_warn("cannot remove %s: %s", path, strerrordesc_np(errno));
 }
 
-static int keeper_main(
-	const struct fs_options *opt, fs_worker_fn worker, int report_fd)
+static int begin(struct keeper *k, char *why, size_t why_bytes)
 {
-	struct keeper k = { .opt = opt,
-		.state = STARTING,
-		.report_fd = report_fd,
-		.sock = -1,
-		.exit_status = FS_EXIT_DONE };
-	char why[1024];
 	sigset_t signals;
 	int err;
 
-	block_signals(&signals);
+	fs_keeper_surroundings(k->opt->foreground, &signals);
+	k->fuse_fd = err = fs_mountpoint_device(why, why_bytes);
+	if (err < 0)
+		return err;
+	k->sigfd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	k->exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (k->sigfd < 0 || k->exe < 0)
+		err = -errno;
+	if (err >= 0)
+		k->table_fd = err = fs_table_create();
+	if (k->report_fd >= 0)
+		fcntl(k->report_fd, F_SETFL, O_NONBLOCK);
+	if (err >= 0) {
+		fs_keeper_protect();
+		err = fs_spawn(
+			&k->worker, k->exe, k->argv, k->fuse_fd, k->table_fd);
+	}
+	if (err < 0)
+		snprintf(why, why_bytes, "mount: %s; try again",
+			strerrordesc_np(-err));
+	return err < 0 ? err : 0;
+}
+
+int fs_keeper_main(const struct fs_options *opt, char **argv, int report_fd)
+{
+	static struct keeper k;
+	char why[1024];
+
+	k.opt = opt;
+	k.argv = argv;
+	k.report_fd = report_fd;
 	base_log_init(opt->foreground ? BASE_LOG_STDERR : BASE_LOG_SYSLOG,
 		(enum base_log_level)opt->log_level);
-	if (!opt->foreground)
-		leave_terminal();
-	umask(077);
-	if (chdir("/") < 0)
-		log_warn("cannot leave for /: %s", strerrordesc_np(errno));
-	/* The environment may hold credentials. */
-	prctl(PR_SET_DUMPABLE, 0);
-	raise_limits();
-	k.fuse_fd = err = fs_mountpoint_device(why, sizeof(why));
-	if (err >= 0) {
-		k.sigfd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-		err = k.sigfd < 0 ? -errno : start_worker(&k, worker);
-		snprintf(why, sizeof(why), "mount: %s; try again",
-			err < 0 ? strerrordesc_np(-err) : "");
-	}
-	if (err < 0) {
+	if (begin(&k, why, sizeof(why)) < 0) {
 		report(&k, 'f', FS_EXIT_FAILED, why);
 		return k.exit_status;
 	}
 	keep(&k);
-	if (k.device != NULL) {
-		fs_mountpoint_detach(opt->mountpoint, k.device);
-		remove_socket(k.device);
+	if (is_mounted(&k)) {
+		fs_mountpoint_detach(opt->mountpoint, k.mount.device);
+		remove_socket(k.mount.device);
 	}
-	free(k.device);
 	close_report(&k);
 	return k.exit_status;
-}
-
-/* ---- the parent ---- */
-
-/* Does the mount answer? */
-static int confirm(const struct fs_options *opt)
-{
-	struct stat st;
-
-	if (stat(opt->mountpoint, &st) == 0)
-		return FS_EXIT_DONE;
-	fprintf(stderr,
-		"forebay: mount point %s: mounted, but answers: %s; "
-		"see the log\n",
-		opt->mountpoint, strerrordesc_np(errno));
-	return FS_EXIT_FAILED;
-}
-
-/* Reads the keeper's report; -1: it ended without a word. */
-static int read_report(int fd, const struct fs_options *opt)
-{
-	FILE *f = fdopen(fd, "r");
-	int status = -1;
-	char *line = NULL;
-	size_t cap = 0;
-
-	if (f == NULL)
-		return -1;
-	while (status != FS_EXIT_DONE && getline(&line, &cap, f) > 0) {
-		line[strcspn(line, "\n")] = '\0';
-		if (line[0] == 'u') {
-			status = confirm(opt);
-			break;
-		}
-		if (line[0] == 'f' && line[1] != '\0') {
-			print_line(line + 2);
-			status = line[1] - '0';
-		} else if (line[0] == 'w') {
-			print_line(line + 1);
-		}
-	}
-	free(line);
-	fclose(f);
-	return status;
-}
-
-static volatile sig_atomic_t keeper_pid;
-
-/* Ctrl-C: the keeper takes down what it has begun, and says so. */
-static void pass_on(int number)
-{
-	(void)number;
-	kill(keeper_pid, SIGTERM);
-}
-
-static int wait_for_keeper(int fd, pid_t pid, const struct fs_options *opt)
-{
-	struct sigaction action = { .sa_handler = pass_on,
-		.sa_flags = SA_RESTART };
-	int status;
-
-	keeper_pid = pid;
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	status = read_report(fd, opt);
-	if (status == FS_EXIT_DONE)
-		return status;
-	/* Not before everything is taken down. */
-	kill(pid, SIGTERM);
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		continue;
-	if (status < 0)
-		print_line("mount: interrupted before it was done; nothing is "
-			   "mounted");
-	return status < 0 ? FS_EXIT_FAILED : status;
-}
-
-int fs_keeper_run(const struct fs_options *opt, fs_worker_fn worker)
-{
-	int fds[2];
-	pid_t pid;
-
-	if (opt->foreground)
-		return keeper_main(opt, worker, -1);
-	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
-		fprintf(stderr, "forebay: mount: %s; try again\n",
-			strerrordesc_np(errno));
-		return FS_EXIT_FAILED;
-	}
-	if (pid == 0) {
-		close(fds[0]);
-		exit(keeper_main(opt, worker, fds[1]));
-	}
-	close(fds[1]);
-	return wait_for_keeper(fds[0], pid, opt);
 }

@@ -1,18 +1,19 @@
 /*
  * The keeper: the small process that outlives the worker.
  *
- * What it is for.  It opens /dev/fuse, mounts, keeps the descriptor, and waits
- * for the worker, which does everything else.  Three processes take part:
+ * What it is for.  It opens /dev/fuse, mounts, and keeps what the kernel's side
+ * of a mount needs to live: the descriptor, INIT and our reply, the table of
+ * open handles (fs/table.h).  The worker does everything else, and when it
+ * dies the keeper starts another.  Three processes take part:
  *
  *	parent	`forebay mount`; returns when the mount answers (none with -f)
  *	keeper	a daemon; owns /dev/fuse and the mount
- *	worker	its child; opens cache and store, then serves
+ *	worker	its child, `forebay worker`; opens cache and store, then serves
  *
- * Threads and locks.  The keeper has one thread and no lock.  The worker
- * starts its threads after the fork.
+ * Threads and locks.  The keeper has one thread and no lock.
  *
- * Ownership.  The keeper owns the mount and takes it away whenever the worker
- * ends.
+ * Ownership.  The keeper owns the mount and takes it away at its end.  It
+ * reads no credentials; those in its environment it only hands on.
  *
  * Errors.  One line to the parent's stderr, and an exit status.
  */
@@ -21,40 +22,20 @@
 
 #include "fs/mount.h"
 
-/* The worker's end. */
-struct fs_link {
-	int sock;    /* packets from and to the keeper */
-	int fuse_fd; /* inherited */
-};
-
-/* What the keeper said. */
-enum fs_link_event {
-	FS_LINK_NONE, /* nothing within the time */
-	FS_LINK_GO,   /* it is mounted; see `device` */
-	FS_LINK_STOP, /* end, or the keeper is gone */
-};
-
-/* Runs in the worker; its result is the worker's exit status. */
-typedef int (*fs_worker_fn)(const struct fs_options *opt, struct fs_link *link);
+/* The words of a worker's command line that say how it begins, in
+ * argv[FS_WORKER_HOW]. */
+#define FS_WORKER_HOW 3
+#define FS_WORKER_FIRST "first"	    /* nothing is mounted yet */
+#define FS_WORKER_AGAIN "again"	    /* after one that died */
+#define FS_WORKER_STANDBY "standby" /* opens nothing before it is told */
 
 /* Mounts, in the background unless opt->foreground; returns an exit status, in
- * the parent or (-f) when the mount has ended. */
-int fs_keeper_run(const struct fs_options *opt, fs_worker_fn worker);
+ * the parent or (-f) when the mount has ended.  argv: of a worker. */
+int fs_keeper_run(const struct fs_options *opt, char **argv);
 
-/* ---- for the worker ---- */
+/* ---- keeper.c, for the parent ---- */
 
-/* Shown to whoever called `forebay mount`, once. */
-void fs_link_warn(struct fs_link *link, const char *text);
-/* Why there will be no mount; then the worker ends. */
-void fs_link_fail(struct fs_link *link, int exit_status, const char *text);
-/* Everything is open: mount now. */
-void fs_link_ready(struct fs_link *link);
-/* Requests are answered. */
-void fs_link_up(struct fs_link *link);
-/* It ends by itself (umount): the keeper's patience begins. */
-void fs_link_ending(struct fs_link *link);
-/* The next word of the keeper; -1 ms: however long it takes. */
-enum fs_link_event fs_link_wait(struct fs_link *link, int timeout_ms,
-	char *device, size_t device_bytes);
+/* The keeper's life; report_fd: the parent's pipe or -1.  Exit status. */
+int fs_keeper_main(const struct fs_options *opt, char **argv, int report_fd);
 
 #endif

@@ -3,8 +3,8 @@
  * it down top-down.  The one file that sees every folder.
  *
  * Up:	executor, store (it may refuse the credentials before anything is
- *	made), cache, tier, first contact; then the keeper mounts; then session,
- *	control socket.
+ *	made), cache, the handles that the kernel already has, tier, first
+ *	contact; then the keeper mounts; then session, control socket.
  * Down:	control, session, open files, tier, store, executor (which runs what
  *	was posted: the last replies), cache, and the rest, which has no threads.
  *
@@ -32,15 +32,20 @@
 #include "fs/fs.h"
 #include "fs/handle.h"
 #include "fs/keeper.h"
+#include "fs/link.h"
 #include "fs/mountpoint.h"
 #include "fs/notify.h"
 #include "fs/options.h"
+#include "fs/recover.h"
+#include "fs/replied.h"
 #include "fs/session.h"
+#include "fs/spawn.h"
 
 /* Tasks wait for the local disk, and nothing else: more than the disk has
  * queues for gains nothing. */
 #define POOL_THREADS 16
-/* A mount whose store is away answers within this. */
+/* A mount whose store is away answers within this; one that was there already
+ * waits for nothing. */
 #define CONTACT_WAIT_MS 1500
 /* Then it is asked again this often. */
 #define CONTACT_AGAIN_NS (5 * 1000000000LL)
@@ -52,13 +57,14 @@ struct worker {
 	const struct fs_options *opt;
 	struct fs_link *link;
 	struct fs_mount m;
+	struct fs_table *table;
 	struct blob_store *store;
 	struct fs_session *session;
 	struct fs_control *control;
 	pid_t keeper_pid;
+	bool again; /* another worker of this mount died before */
 	bool fresh, started;
 	bool unclean; /* after a power cut */
-	char device[32];
 	/* First contact.  Written by the executor until it writes contact_fd,
 	 * then by the main thread. */
 	struct tier_call contact;
@@ -293,7 +299,9 @@ static int make_contact(struct worker *w, char *why, size_t why_bytes)
 		return err;
 	w->asking = true;
 	ask_contact(w);
-	err = wait_contact(w, contacted ? CONTACT_WAIT_MS : -1);
+	err = wait_contact(w, w->again ? 0 : contacted ? CONTACT_WAIT_MS : -1);
+	if (err == -ETIMEDOUT && w->again)
+		return 0;
 	if (err == -ETIMEDOUT) {
 		note_state(w, BLOB_STATE_DOWN, "no answer yet");
 		snprintf(why, why_bytes, "no answer yet");
@@ -446,13 +454,18 @@ static int open_tier(struct worker *w)
 /* Everything that can fail before something is mounted. */
 static int open_stack(struct worker *w, char *why, size_t why_bytes)
 {
-	int err;
+	int err = fs_table_map(w->link->table_fd, &w->table);
 
 	w->m.env = base_pool_new(POOL_THREADS);
-	w->m.handles = fs_handles_new(&w->m);
-	err = open_store(w, why, why_bytes);
+	w->m.handles = fs_handles_new(&w->m, w->table);
+	if (err == 0)
+		err = open_store(w, why, why_bytes);
 	if (err == 0)
 		err = open_cache(w, why, why_bytes);
+	if (err == 0)
+		err = fs_replied_open(&w->m, !w->again, &w->m.replied);
+	if (err == 0)
+		err = fs_handles_attach(w->m.handles, w->again);
 	if (err == 0) {
 		cache_start(w->m.cache);
 		err = open_tier(w);
@@ -471,22 +484,32 @@ static int open_stack(struct worker *w, char *why, size_t why_bytes)
 	return err;
 }
 
+static int start_session(struct worker *w)
+{
+	uint8_t reply[FS_LINK_INIT_MAX];
+	ssize_t n = fs_init_reply(&w->m, &w->link->mount, reply, sizeof(reply));
+	int err;
+
+	if (n < 0)
+		return (int)n;
+	fs_link_agreed(w->link, reply, (size_t)n);
+	err = fs_session_new(&w->m, &w->session);
+	return err == 0 ? fs_session_start(w->session) : err;
+}
+
 static int serve(struct worker *w, char *why, size_t why_bytes)
 {
 	struct fs_control_config control = { .m = &w->m,
-		.device = w->device,
+		.device = w->link->mount.device,
 		.keeper_pid = w->keeper_pid,
 		.store_state = store_state,
 		.arg = w };
 	int err;
 
 	fs_link_ready(w->link);
-	if (fs_link_wait(w->link, -1, w->device, sizeof(w->device)) !=
-		FS_LINK_GO)
+	if (fs_link_wait(w->link, -1) != FS_LINK_GO)
 		return -ECANCELED;
-	err = fs_session_new(&w->m, w->link->fuse_fd, &w->session);
-	if (err == 0)
-		err = fs_session_start(w->session);
+	err = start_session(w);
 	if (err < 0) {
 		snprintf(why, why_bytes,
 			"mount: no FUSE session: %s; see the "
@@ -494,6 +517,8 @@ static int serve(struct worker *w, char *why, size_t why_bytes)
 			strerrordesc_np(-err));
 		return err;
 	}
+	if (w->again)
+		fs_handles_probe(w->m.handles);
 	return fs_control_start(&control, &w->control, why, why_bytes);
 }
 
@@ -514,7 +539,8 @@ static void run(struct worker *w)
 			return;
 		if (pfds[0].revents != 0) {
 			/* A keeper that was killed could not do it. */
-			fs_mountpoint_detach(w->opt->mountpoint, w->device);
+			fs_mountpoint_detach(
+				w->opt->mountpoint, w->link->mount.device);
 			return;
 		}
 		if (pfds[1].revents != 0) {
@@ -568,17 +594,22 @@ static void close_stack(struct worker *w, bool discard)
 	else
 		cache_close(w->m.cache);
 	fs_handles_free(w->m.handles);
+	fs_replied_free(w->m.replied);
 	fs_session_free(w->session);
+	fs_table_unmap(w->table);
 	base_pool_free(w->m.env);
 }
 
-static int worker_main(const struct fs_options *opt, struct fs_link *link)
+static int worker_main(
+	const struct fs_options *opt, struct fs_link *link, const char *how)
 {
 	struct worker w = { .opt = opt,
 		.link = link,
 		.keeper_pid = getppid(),
+		.again = strcmp(how, FS_WORKER_FIRST) != 0,
 		.state = BLOB_STATE_UP,
 		.m = { .opt = *opt,
+			.link = link,
 			.passthrough = opt->passthrough,
 			.owner = geteuid(),
 			.owner_gid = getegid() } };
@@ -598,7 +629,9 @@ static int worker_main(const struct fs_options *opt, struct fs_link *link)
 	}
 	if (err == 0) {
 		fs_link_up(link);
-		log_info("mounted %s at %s", opt->store, opt->mountpoint);
+		log_info("%s %s at %s",
+			w.again ? "a new worker serves" : "mounted", opt->store,
+			opt->mountpoint);
 		run(&w);
 	} else if (err != -ECANCELED) {
 		fs_link_fail(link,
@@ -612,6 +645,106 @@ static int worker_main(const struct fs_options *opt, struct fs_link *link)
 	base_mutex_fini(&w.mutex);
 	base_mutex_fini(&w.contact_mutex);
 	return err == 0 || err == -ECANCELED ? 0 : FS_EXIT_FAILED;
+}
+
+/* ---- `forebay worker` ---- */
+
+/* Its command line, which the keeper makes of that of `forebay mount`:
+ *	worker VERSION HOW STORE MOUNTPOINT OPTIONS FLAGS CREDENTIALS CACHE...
+ * after the program's name.  Paths are absolute, what is not given is "". */
+enum {
+	ARG_WORKER = 1,
+	ARG_VERSION,
+	ARG_HOW,
+	ARG_STORE,
+	ARG_MOUNTPOINT,
+	ARG_OPTIONS,
+	ARG_FLAGS,
+	ARG_CREDENTIALS,
+	ARG_CACHE,
+};
+_Static_assert(ARG_HOW == FS_WORKER_HOW, "as keeper.h says");
+
+#define TEXT(x) #x
+#define NUMBER(x) TEXT(x)
+
+static char **worker_argv(
+	const struct fs_mount_args *args, const struct fs_options *opt)
+{
+	char **argv =
+		base_calloc(ARG_CACHE + opt->cache_dirs_nr + 1, sizeof(*argv));
+	char flags[] = { args->foreground ? 'f' : '-', args->sloppy ? 's' : '-',
+		'\0' };
+
+	argv[0] = base_strdup("forebay");
+	argv[ARG_WORKER] = base_strdup("worker");
+	argv[ARG_VERSION] = base_strdup(NUMBER(FS_LINK_VERSION));
+	argv[ARG_HOW] = base_strdup(FS_WORKER_FIRST);
+	argv[ARG_STORE] = base_strdup(opt->store);
+	argv[ARG_MOUNTPOINT] = base_strdup(opt->mountpoint);
+	argv[ARG_OPTIONS] = base_strdup(args->options ? args->options : "");
+	argv[ARG_FLAGS] = base_strdup(flags);
+	argv[ARG_CREDENTIALS] =
+		base_strdup(opt->credentials ? opt->credentials : "");
+	for (size_t i = 0; i < opt->cache_dirs_nr; i++)
+		argv[ARG_CACHE + i] = base_strdup(opt->cache_dirs[i]);
+	return argv;
+}
+
+static void free_argv(char **argv)
+{
+	for (size_t i = 0; argv[i] != NULL; i++)
+		free(argv[i]);
+	free(argv);
+}
+
+static int read_argv(int argc, char **argv, struct fs_options *ret, char *why)
+{
+	struct fs_mount_args args = { .store = argv[ARG_STORE],
+		.mountpoint = argv[ARG_MOUNTPOINT],
+		.options = argv[ARG_OPTIONS],
+		.foreground = strchr(argv[ARG_FLAGS], 'f') != NULL,
+		.sloppy = strchr(argv[ARG_FLAGS], 's') != NULL };
+	int err = fs_options_parse(&args, ret, why, WHY_BYTES);
+
+	if (err < 0)
+		return err;
+	/* As they were found when it was mounted. */
+	fs_options_set_paths(ret, argv[ARG_CREDENTIALS], argv + ARG_CACHE,
+		(size_t)(argc - ARG_CACHE));
+	return 0;
+}
+
+int fs_worker_run(int argc, char **argv)
+{
+	struct fs_link link = { .sock = FS_LINK_SOCK_FD,
+		.fuse_fd = FS_LINK_FUSE_FD,
+		.table_fd = FS_LINK_TABLE_FD };
+	char why[WHY_BYTES] = "";
+	struct fs_options opt;
+	int status;
+
+	if (argc <= ARG_CACHE) {
+		fputs("forebay: worker: started by forebay mount alone\n",
+			stderr);
+		return FS_EXIT_USAGE;
+	}
+	if (strcmp(argv[ARG_VERSION], NUMBER(FS_LINK_VERSION)) != 0) {
+		fs_link_fail(&link, FS_EXIT_FAILED,
+			"this version of forebay cannot take over that mount: "
+			"unmount and mount again");
+		return FS_EXIT_FAILED;
+	}
+	if (read_argv(argc, argv, &opt, why) < 0) {
+		fs_link_fail(&link, FS_EXIT_USAGE, why);
+		return FS_EXIT_USAGE;
+	}
+	base_log_init(opt.foreground ? BASE_LOG_STDERR : BASE_LOG_SYSLOG,
+		(enum base_log_level)opt.log_level);
+	fs_worker_surroundings();
+	status = worker_main(&opt, &link, argv[ARG_HOW]);
+	fs_options_fini(&opt);
+	return status;
 }
 
 /* ---- the command ---- */
@@ -655,11 +788,16 @@ int fs_mount_run(const struct fs_mount_args *args)
 {
 	struct fs_options opt;
 	char why[WHY_BYTES] = "";
-	int status, err = check(args, &opt, why);
+	int status = FS_EXIT_DONE, err = check(args, &opt, why);
+	char **argv;
 
 	if (err < 0)
 		return fail(why, err);
-	status = args->fake ? FS_EXIT_DONE : fs_keeper_run(&opt, worker_main);
+	if (!args->fake) {
+		argv = worker_argv(args, &opt);
+		status = fs_keeper_run(&opt, argv);
+		free_argv(argv);
+	}
 	fs_options_fini(&opt);
 	return status;
 }

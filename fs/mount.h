@@ -19,7 +19,9 @@
 #include "tier/tier.h"
 
 struct fs_handles; /* fs/handle.h */
+struct fs_link;	   /* fs/link.h */
 struct fs_notify;  /* fs/notify.h */
+struct fs_replied; /* fs/replied.h */
 
 /* The options of DESIGN section 13, parsed (fs/options.c).  Strings belong to
  * it. */
@@ -54,9 +56,11 @@ struct fs_mount {
 	struct base_env *env;
 	struct cache *cache;
 	struct tier *tier;
+	struct fs_link *link;
 	struct fuse_session *se;
 	struct fs_handles *handles;
 	struct fs_notify *notify;
+	struct fs_replied *replied;
 	/* Agreed with the kernel, and possible on the cache's file system. */
 	bool passthrough;
 	int64_t started_ns;

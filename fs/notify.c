@@ -16,6 +16,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "fs/ops.h"
 
 /* Items that wait; more changes than that at once are left to the time-outs. */
 #define ITEMS_MAX 4096
@@ -27,6 +28,7 @@ enum what {
 	WHAT_ENTRY,
 	WHAT_INODE,
 	WHAT_ATTRS,
+	WHAT_PROBE,
 };
 
 struct item {
@@ -118,6 +120,11 @@ void fs_notify_attrs(struct fs_notify *n, uint64_t ino)
 	add(n, (struct item){ .what = WHAT_ATTRS, .ino = ino });
 }
 
+void fs_notify_probe(struct fs_notify *n, uint64_t ino)
+{
+	add(n, (struct item){ .what = WHAT_PROBE, .ino = ino });
+}
+
 void fs_notify_inode_changed(void *arg, uint64_t ino)
 {
 	fs_notify_inode(arg, ino);
@@ -163,6 +170,11 @@ static void send(struct fs_notify *n, const struct item *item)
 		break;
 	case WHAT_ATTRS:
 		err = fuse_lowlevel_notify_inval_inode(se, item->ino, -1, 0);
+		break;
+	case WHAT_PROBE:
+		err = fuse_lowlevel_notify_inval_inode(se, item->ino, -1, 0);
+		if (err == -ENOENT)
+			fs_forget_inode(n->m, item->ino);
 		break;
 	}
 	/* ENOENT: it does not know it.  ENOTCONN, ENODEV: the mount ends. */

@@ -31,6 +31,8 @@ void fs_notify_entry(struct fs_notify *n, uint64_t parent, const char *name);
 void fs_notify_inode(struct fs_notify *n, uint64_t ino);
 /* Only its attributes. */
 void fs_notify_attrs(struct fs_notify *n, uint64_t ino);
+/* If the kernel does not know it, as if it had said FORGET. */
+void fs_notify_probe(struct fs_notify *n, uint64_t ino);
 
 /* Between these two a request waits at the store for this inode. */
 void fs_notify_hold(struct fs_notify *n, uint64_t ino);

@@ -58,8 +58,14 @@ void fs_name_op_start(struct fs_name_op *op)
 	struct cache_dentry dentry;
 	struct cache_txn *txn;
 	int64_t fresh_ns = 0;
+	uint64_t ino;
 	int err;
 
+	if (fs_request_replied(op->call.req, &ino)) {
+		fs_reply_again(op->call.req, ino);
+		fs_call_end(&op->call);
+		return;
+	}
 	err = m->opt.ro ? -EROFS : cache_read(m->cache, &txn);
 	if (err < 0) {
 		fs_call_err(&op->call, err);
@@ -334,11 +340,17 @@ static void forget(struct fs_mount *m, const struct fuse_forget_data *forgets,
 	free(nameless);
 }
 
+void fs_forget_inode(struct fs_mount *m, uint64_t ino)
+{
+	struct fuse_forget_data one = { .ino = ino, .nlookup = 1 };
+
+	forget(m, &one, 1);
+}
+
 void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	struct fuse_forget_data one = { .ino = ino, .nlookup = nlookup };
-
-	forget(fs_mount_of(req), &one, 1);
+	(void)nlookup;
+	fs_forget_inode(fs_mount_of(req), ino);
 	fuse_reply_none(req);
 }
 
@@ -393,6 +405,8 @@ static int make_in(
 	if (err == 0)
 		err = fs_tell(m, txn, op->name.parent, op->name.name, ret,
 			link ? TIER_SYMLINK : TIER_NEW, 0);
+	if (err == 0)
+		err = fs_call_done(&op->name.call, txn, ret->ino);
 	return err;
 }
 
@@ -490,6 +504,8 @@ static int unlink_in(struct fs_name_op *op, struct cache_txn *txn, bool dir,
 	if (err == 0)
 		err = fs_tell(m, txn, op->parent, op->name, NULL, TIER_DELETE,
 			inode.ino);
+	if (err == 0)
+		err = fs_call_done(&op->call, txn, 0);
 	*ret_nameless = inode.nlink == 0 ? inode.ino : 0;
 	return err;
 }

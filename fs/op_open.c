@@ -7,6 +7,9 @@
  * fs/handle.c decides and fills in the answer.
  *
  * FLUSH is where a close is ordered: RELEASE comes later, in any order.
+ *
+ * An open that is sent again, because its worker died, has its handle already,
+ * or its file but no handle, or nothing: it goes on from there.
  */
 #include "fs/ops.h"
 
@@ -42,10 +45,9 @@ static bool is_write(const struct fuse_file_info *fi)
 	return (fi->flags & O_ACCMODE) != O_RDONLY;
 }
 
-static void close_open(struct fs_handles *h, uint64_t fh, bool write)
+/* After fs_file_release(). */
+static void end_open(struct fs_handles *h, struct fs_file *f, bool write)
 {
-	struct fs_file *f = fs_file_release(h, fh);
-
 	if (f != NULL && write)
 		fs_written_end(h, f);
 	else if (f != NULL)
@@ -69,7 +71,8 @@ static void reply(struct open_op *op)
 	}
 	/* The caller is gone, and no RELEASE will come. */
 	if (err < 0)
-		close_open(m->handles, op->fi.fh, write);
+		end_open(m->handles, fs_file_release(m->handles, op->fi.fh),
+			write);
 }
 
 /* Inside the gate, with the row as it is now: the last step. */
@@ -82,7 +85,8 @@ static void attach(struct open_op *op, int err)
 
 	if (err == 0)
 		err = fs_file_open(h, f, &op->inode,
-			write && !fs_written_may_write(h), &op->fi);
+			write && !fs_written_may_write(h),
+			op->name.call.request, &op->fi);
 	if (err == 0) {
 		cache_touch(m->cache, f->ino);
 		if (!write && op->tries == 0)
@@ -194,15 +198,50 @@ static void open_start(struct fs_call *call, int err)
 		open_lock(call, 0);
 }
 
+static void reply_again(struct fs_call *call, int err)
+{
+	struct open_op *op = (struct open_op *)call;
+	struct cache_txn *txn;
+
+	err = cache_read(call->m->cache, &txn);
+	if (err == 0) {
+		err = cache_inode_get(txn, op->ino, &op->inode);
+		cache_abort(txn);
+	}
+	if (err == 0)
+		reply(op);
+	else
+		fs_reply_err(call->req, err == -ENOENT ? -ESTALE : err);
+	fs_call_end(call);
+}
+
+/* It came before, to a worker that died.  True: and has its handle. */
+static bool has_handle(struct open_op *op)
+{
+	bool again;
+	uint64_t request = fs_request_id(&again);
+
+	return again &&
+		fs_file_opened(
+			op->name.call.m->handles, request, &op->ino, &op->fi);
+}
+
 void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct open_op *op = fs_call_new(req, sizeof(*op));
+	uint64_t done;
 
 	op->ino = ino;
 	op->fi = *fi;
-	op->ready.truncate = is_write(fi) && (fi->flags & O_TRUNC);
+	if (has_handle(op)) {
+		reply_again(&op->name.call, 0);
+		return;
+	}
+	op->ready.truncate = is_write(fi) && (fi->flags & O_TRUNC) &&
+		!fs_request_replied(req, &done);
 	op->ready.kill_setid = op->ready.truncate && fi->kill_suidgid;
 	op->ready.rdwr = (fi->flags & O_ACCMODE) == O_RDWR;
+	op->ready.call = &op->name.call;
 	open_start(&op->name.call, 0);
 }
 
@@ -224,15 +263,16 @@ static int create_in(struct open_op *op, struct cache_txn *txn)
 	if (fd < 0)
 		return fd;
 	inode->written = is_write(&op->fi);
-	if (inode->written)
-		return cache_inode_put(txn, inode);
 	/* Nobody will close it for writing. */
-	err = fs_fd_stamp(fd, &inode->stamp);
+	if (!inode->written)
+		err = fs_fd_stamp(fd, &inode->stamp);
 	if (err == 0)
 		err = cache_inode_put(txn, inode);
-	if (err == 0)
+	if (err == 0 && !inode->written)
 		err = fs_tell(m, txn, op->name.parent, op->name.name, inode,
 			TIER_NEW, 0);
+	if (err == 0)
+		err = fs_call_done(&op->name.call, txn, inode->ino);
 	return err;
 }
 
@@ -271,7 +311,12 @@ void fs_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	op->mode = mode;
 	op->fi = *fi;
 	op->ready.rdwr = (fi->flags & O_ACCMODE) == O_RDWR;
-	fs_name_op_start(&op->name);
+	if (has_handle(op))
+		reply_again(&op->name.call, 0);
+	else if (fs_request_replied(req, &op->ino))
+		open_start(&op->name.call, 0);
+	else
+		fs_name_op_start(&op->name);
 }
 
 /* ---- flush, release ---- */
@@ -295,15 +340,18 @@ void fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs_mount *m = fs_mount_of(req);
 	struct fs_open open;
-	uint64_t fh = fi->fh;
-	int err = fs_file_of(m->handles, fh, &open);
+	struct fs_file *f;
+	int err = fs_file_of(m->handles, fi->fh, &open);
 
 	(void)ino;
-	/* Nobody waits for what follows. */
+	/* First, so that a worker that dies now leaves no handle that nobody
+	 * has; one that comes again finds nothing. */
+	f = err == 0 ? fs_file_release(m->handles, fi->fh) : NULL;
 	fs_reply_err(req, 0);
 	if (err < 0)
 		return;
-	close_open(m->handles, fh, open.write);
+	/* Nobody waits for what follows. */
+	end_open(m->handles, f, open.write);
 	fs_file_put(m->handles, open.file);
 }
 

@@ -14,9 +14,10 @@
 #include "fs/reply.h"
 
 struct fs_ready {
-	bool truncate;	 /* to nothing */
-	bool kill_setid; /* the caller may not keep setuid and setgid */
-	bool rdwr;	 /* could map it shared and writable */
+	bool truncate;	      /* to nothing */
+	bool kill_setid;      /* the caller may not keep setuid and setgid */
+	bool rdwr;	      /* could map it shared and writable */
+	struct fs_call *call; /* an open: it truncates only once */
 	/* found out by fs_ready_look() */
 	bool alone; /* nobody else has the data file: it may be a new one */
 	bool sync;

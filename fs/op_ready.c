@@ -100,6 +100,9 @@ static int ready_in(struct fs_mount *m, struct cache_txn *txn,
 		err = fs_file_fd(m->handles, f, inode->serial, ready->alone);
 	if (err >= 0)
 		err = cache_space_account(txn, inode->ino);
+	/* In place it is not in the index that it was done. */
+	if (err == 0 && ready->alone && ready->call != NULL)
+		err = fs_call_done(ready->call, txn, inode->ino);
 	return err;
 }
 

@@ -210,6 +210,8 @@ static int rename_in(
 		err = touch_inodes(op, txn, &mv);
 	if (err == 0)
 		err = tell(op, txn, &mv, old_path.data, new_path.data);
+	if (err == 0)
+		err = fs_call_done(&op->name.call, txn, 0);
 	if (mv.exists && mv.target.nlink == 0)
 		*ret_nameless = mv.target.ino;
 	base_str_fini(&old_path);

@@ -168,6 +168,8 @@ static void setattr_plain(struct setattr_op *op)
 		err = change(op, txn, &inode, &told);
 		if (err == 0 && told)
 			err = tell(m, txn, &inode);
+		if (err == 0)
+			err = fs_call_done(&op->call, txn, inode.ino);
 		err = fs_commit(m, txn, err);
 	}
 	if (err < 0) {
@@ -276,8 +278,12 @@ void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 {
 	struct fs_mount *m = fs_mount_of(req);
 	struct setattr_op *op;
+	uint64_t done;
 
-	(void)fi;
+	if (fs_request_replied(req, &done)) {
+		fs_getattr(req, ino, fi);
+		return;
+	}
 	if (m->opt.ro) {
 		fs_reply_err(req, -EROFS);
 		return;

@@ -1,7 +1,10 @@
 /* The table of handlers, and what is agreed with the kernel at INIT. */
 #include "fs/ops.h"
 
+#include <linux/fuse.h>
+
 #include "base/log.h"
+#include "fs/link.h"
 
 /* One request is at most this long; more gains nothing measurable. */
 #define WRITE_BYTES (1 << 20)
@@ -14,9 +17,33 @@ static void want(struct fuse_conn_info *conn, uint64_t flag)
 		fuse_set_feature_flag(conn, flag);
 }
 
+static bool may_pass(struct fs_mount *m, const struct fuse_conn_info *conn)
+{
+	const char *why;
+
+	/* A worker that only takes over has what was agreed. */
+	if (m->link->mount.reply_bytes != 0)
+		return conn->capable_ext & FUSE_CAP_PASSTHROUGH;
+	if (!(conn->capable_ext & FUSE_CAP_PASSTHROUGH))
+		why = "this kernel has no FUSE passthrough (Linux 6.9)";
+	else if (cache_data_stacked(m->cache))
+		why = "the cache is on a stacked file system (overlayfs), "
+		      "which the kernel cannot pass through to";
+	else if (!cache_data_leases(m->cache))
+		why = "the cache's file system has no leases, without which "
+		      "mappings cannot be seen";
+	else
+		return true;
+	log_warn("%s: files are served, which is slower", why);
+	return false;
+}
+
 void fs_ops_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs_mount *m = userdata;
+	const struct fs_link_mount *mount = &m->link->mount;
+	const struct fuse_init_out *agreed =
+		(const void *)(mount->reply + sizeof(struct fuse_out_header));
 
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
 	want(conn, FUSE_CAP_EXPORT_SUPPORT);
@@ -43,29 +70,20 @@ void fs_ops_init(void *userdata, struct fuse_conn_info *conn)
 	fuse_unset_feature_flag(conn, FUSE_CAP_POSIX_LOCKS);
 	fuse_unset_feature_flag(conn, FUSE_CAP_FLOCK_LOCKS);
 
-	if (m->passthrough && !(conn->capable_ext & FUSE_CAP_PASSTHROUGH)) {
-		log_warn("this kernel has no FUSE passthrough (Linux 6.9): "
-			 "files are served, which is slower");
+	if (m->passthrough && !may_pass(m, conn))
 		m->passthrough = false;
-	}
-	if (m->passthrough && cache_data_stacked(m->cache)) {
-		log_warn("the cache is on a stacked file system (overlayfs), "
-			 "which the kernel cannot pass through to: files are "
-			 "served, which is slower");
-		m->passthrough = false;
-	}
-	if (m->passthrough && !cache_data_leases(m->cache)) {
-		log_warn("the cache's file system has no leases, without "
-			 "which mappings cannot be seen: files are served, "
-			 "which is slower");
-		m->passthrough = false;
-	}
 	if (m->passthrough)
 		fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
-	if (conn->max_write > WRITE_BYTES)
-		conn->max_write = WRITE_BYTES;
-	conn->max_background = BACKGROUND_MAX;
-	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+	if (mount->reply_bytes != 0) {
+		conn->max_write = agreed->max_write;
+		conn->max_background = agreed->max_background;
+		conn->congestion_threshold = agreed->congestion_threshold;
+	} else {
+		if (conn->max_write > WRITE_BYTES)
+			conn->max_write = WRITE_BYTES;
+		conn->max_background = BACKGROUND_MAX;
+		conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+	}
 	conn->time_gran = 1;
 }
 

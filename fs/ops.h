@@ -40,7 +40,8 @@ struct fs_name_op {
 /* NULL: replied already (the name is too long). */
 void *fs_name_op_new(fuse_req_t req, size_t bytes, fuse_ino_t parent,
 	const char *name, fs_step_fn run);
-/* Asks the store about the name if that is needed, then `run`. */
+/* Asks the store about the name if that is needed, then `run`; or replies, if
+ * this was done before. */
 void fs_name_op_start(struct fs_name_op *op);
 
 /* Inside a transaction. */
@@ -60,6 +61,9 @@ int fs_tell(struct fs_mount *m, struct cache_txn *txn, uint64_t parent,
 	enum tier_change change, uint64_t displaced);
 /* Ends a write transaction either way; after a commit the line is kicked. */
 int fs_commit(struct fs_mount *m, struct cache_txn *txn, int err);
+
+/* The kernel does not know this node any more. */
+void fs_forget_inode(struct fs_mount *m, uint64_t ino);
 
 /* op_name.c, op_rename.c */
 void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

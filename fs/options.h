@@ -22,6 +22,10 @@ int fs_options_parse(const struct fs_mount_args *args, struct fs_options *ret,
 /* When opt->store is canonical: makes paths absolute, chooses the cache
  * directory, refuses paths that lie in one another. */
 int fs_options_resolve(struct fs_options *opt, char *why, size_t why_bytes);
+/* Takes the place of all that: the credentials ("": none) and the cache
+ * directories, copied. */
+void fs_options_set_paths(struct fs_options *opt, const char *credentials,
+	char *const *cache_dirs, size_t cache_dirs_nr);
 void fs_options_fini(struct fs_options *opt);
 
 /* The default cache directory of a store, allocated. */

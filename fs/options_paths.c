@@ -123,3 +123,18 @@ int fs_options_resolve(struct fs_options *opt, char *why, size_t why_bytes)
 			"the store", why, why_bytes);
 	return err;
 }
+
+void fs_options_set_paths(struct fs_options *opt, const char *credentials,
+	char *const *cache_dirs, size_t cache_dirs_nr)
+{
+	free(opt->credentials);
+	opt->credentials =
+		credentials[0] != '\0' ? base_strdup(credentials) : NULL;
+	for (size_t i = 0; i < opt->cache_dirs_nr; i++)
+		free(opt->cache_dirs[i]);
+	free(opt->cache_dirs);
+	opt->cache_dirs = base_calloc(cache_dirs_nr, sizeof(char *));
+	for (size_t i = 0; i < cache_dirs_nr; i++)
+		opt->cache_dirs[i] = base_strdup(cache_dirs[i]);
+	opt->cache_dirs_nr = cache_dirs_nr;
+}

@@ -9,11 +9,40 @@
 #include "base/str.h"
 #include "fs/handle.h"
 #include "fs/notify.h"
+#include "fs/replied.h"
 
 /* What is fresh for ever is valid in the kernel for a year. */
 #define FOREVER_S (365.0 * 24 * 3600)
 /* Large requests cost least; more than the kernel's read-ahead is no use. */
 #define BLOCK_BYTES (128 << 10)
+
+/* Of a request that the kernel sends again (linux/fuse.h, since 6.9). */
+#define SENT_AGAIN (1ull << 63)
+
+/* ---- requests ---- */
+
+/* libfuse does not tell a request's id. */
+static _Thread_local uint64_t current;
+
+void fs_request_begin(uint64_t unique)
+{
+	current = unique;
+}
+
+uint64_t fs_request_id(bool *ret_again)
+{
+	*ret_again = (current & SENT_AGAIN) != 0;
+	return current & ~SENT_AGAIN;
+}
+
+bool fs_request_replied(fuse_req_t req, uint64_t *ret_ino)
+{
+	bool again;
+	uint64_t request = fs_request_id(&again);
+
+	return again &&
+		fs_replied_find(fs_mount_of(req)->replied, request, ret_ino);
+}
 
 /* ---- calls ---- */
 
@@ -27,17 +56,31 @@ static void run_step(void *arg)
 void *fs_call_new(fuse_req_t req, size_t bytes)
 {
 	struct fs_call *call = base_calloc(1, bytes);
+	bool again;
 
 	call->req = req;
 	call->m = fs_mount_of(req);
+	call->request = fs_request_id(&again);
+	call->slot = FS_REPLIED_NONE;
 	return call;
 }
 
 void fs_call_end(struct fs_call *call)
 {
+	fs_replied_give(call->m->replied, call->slot);
 	if (call->fini != NULL)
 		call->fini(call);
 	free(call);
+}
+
+int fs_call_done(struct fs_call *call, struct cache_txn *txn, uint64_t ino)
+{
+	/* Over io_uring it cannot be known, nor does it come again. */
+	if (call->request == 0)
+		return 0;
+	if (call->slot == FS_REPLIED_NONE)
+		call->slot = fs_replied_take(call->m->replied);
+	return cache_replied_put(txn, call->slot, call->request, ino);
 }
 
 void fs_call_err(struct fs_call *call, int err)
@@ -230,4 +273,25 @@ void fs_reply_entry(fuse_req_t req, const struct cache_inode *inode,
 
 	fs_entry_fill(fs_mount_of(req), inode, fresh_ns, attr_fresh_ns, &e);
 	fuse_reply_entry(req, &e);
+}
+
+void fs_reply_again(fuse_req_t req, uint64_t ino)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	int err = 0;
+
+	if (ino != 0) {
+		err = cache_read(m->cache, &txn);
+		if (err == 0) {
+			err = cache_inode_get(txn, ino, &inode);
+			cache_abort(txn);
+		}
+	}
+	if (ino == 0 || err < 0)
+		fs_reply_err(req, err == -ENOENT ? -ESTALE : err);
+	else
+		fs_reply_entry(
+			req, &inode, m->opt.freshness_ns, m->opt.freshness_ns);
 }

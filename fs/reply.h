@@ -46,7 +46,16 @@ struct fs_call {
 	uint64_t waits_at; /* what it waits for at the store, 0: nothing */
 	int err;	   /* of tier_call */
 	_Atomic unsigned arrived; /* which of the two that go on came first */
+	uint64_t request;	  /* its id, 0: not known */
+	uint32_t slot;		  /* in fs/replied.h */
 };
+
+/* The request that this thread gives to its handler now: fs/session.c. */
+void fs_request_begin(uint64_t unique);
+/* Was it answered before a worker died?  With which inode (0: none)? */
+bool fs_request_replied(fuse_req_t req, uint64_t *ret_ino);
+/* The id of the request; *ret_again: it was sent to another worker before. */
+uint64_t fs_request_id(bool *ret_again);
 
 /* `bytes` of zeroes that begin with a struct fs_call. */
 void *fs_call_new(fuse_req_t req, size_t bytes);
@@ -54,6 +63,9 @@ void *fs_call_new(fuse_req_t req, size_t bytes);
 void fs_call_end(struct fs_call *call);
 /* Replies with an error (or with success and nothing else), then frees it. */
 void fs_call_err(struct fs_call *call, int err);
+/* In the transaction that does what was asked: it is not done again
+ * (fs/replied.h).  The answer: an inode, or 0. */
+int fs_call_done(struct fs_call *call, struct cache_txn *txn, uint64_t ino);
 
 /*
  * Waiting for tier/:
@@ -96,5 +108,7 @@ void fs_entry_fill(struct fs_mount *m, const struct cache_inode *inode,
 	int64_t fresh_ns, int64_t attr_fresh_ns, struct fuse_entry_param *ret);
 void fs_reply_entry(fuse_req_t req, const struct cache_inode *inode,
 	int64_t fresh_ns, int64_t attr_fresh_ns);
+/* The answer to a request that was done before: an entry, or only success. */
+void fs_reply_again(fuse_req_t req, uint64_t ino);
 
 #endif

@@ -389,67 +389,6 @@ void fs_written_end(struct fs_handles *h, struct fs_file *f)
 		fs_file_put(h, f);
 }
 
-struct left {
-	uint64_t *inos;
-	size_t nr, cap;
-};
-
-static int add_left(void *arg, uint64_t ino)
-{
-	struct left *left = arg;
-
-	if (left->nr == left->cap) {
-		left->cap = left->cap ? left->cap * 2 : 16;
-		left->inos = base_realloc(
-			left->inos, left->cap * sizeof(*left->inos));
-	}
-	left->inos[left->nr++] = ino;
-	return 0;
-}
-
-static void recover_one(struct fs_handles *h, uint64_t ino)
-{
-	struct fs_wait nobody = { 0 };
-	struct fs_file *f = fs_file_get(h, ino, &nobody);
-	struct cache_inode inode;
-	struct cache_txn *txn;
-	int err = cache_read(h->m->cache, &txn);
-
-	assert(f != NULL); /* nothing is claimed before the first request */
-	if (err == 0) {
-		err = cache_inode_get(txn, ino, &inode);
-		cache_abort(txn);
-	}
-	if (err == 0)
-		err = fs_file_fd(h, f, inode.serial, false);
-	if (err < 0) {
-		log_error("inode %llu was being written: %s",
-			(unsigned long long)ino, strerror(-err));
-		fs_file_put(h, f);
-		return;
-	}
-	fs_written_begin(h, f, &inode, true, false);
-	base_lock(&h->mutex);
-	f->suspect = true;
-	f->state = FS_LINGER;
-	base_unlock(&h->mutex);
-	fs_written_end(h, f);
-}
-
-void fs_handles_recover(struct fs_handles *h)
-{
-	struct left left = { 0 };
-	struct cache_txn *txn;
-
-	if (cache_read(h->m->cache, &txn) < 0)
-		return;
-	cache_written_each(txn, add_left, &left);
-	cache_abort(txn);
-	for (size_t i = 0; i < left.nr; i++)
-		recover_one(h, left.inos[i]);
-	free(left.inos);
-}
-
 /* Every slot ends as if it had been released. */
 static void release_all(struct fs_handles *h)
 {
@@ -457,7 +396,7 @@ static void release_all(struct fs_handles *h)
 
 	base_lock(&h->mutex);
 	h->finished = true;
-	nr = h->slots_nr;
+	nr = h->table->slots_nr;
 	base_unlock(&h->mutex);
 	for (uint32_t i = 0; i < nr; i++) {
 		uint64_t fh;
@@ -466,7 +405,7 @@ static void release_all(struct fs_handles *h)
 
 		base_lock(&h->mutex);
 		open = h->slots[i].open.file != NULL;
-		fh = i | (uint64_t)h->slots[i].generation << 32;
+		fh = i | (uint64_t)h->table->slots[i].generation << 32;
 		base_unlock(&h->mutex);
 		f = open ? fs_file_release(h, fh) : NULL;
 		if (f != NULL)

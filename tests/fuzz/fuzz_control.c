@@ -4,6 +4,7 @@
  */
 #include "fs/control_priv.h"
 #include "fs/handle.h"
+#include "fs/link.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/lib/rig.h"
 
@@ -14,6 +15,8 @@
 
 static struct rig rig;
 static struct fs_mount m;
+static struct fs_link no_link;
+static struct fs_table *table;
 static struct fs_control *control;
 static char device[32];
 
@@ -30,6 +33,7 @@ static void end(void)
 	fs_handles_finish(m.handles);
 	rig_fini(&rig);
 	fs_handles_free(m.handles);
+	fs_table_unmap(table);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -39,6 +43,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		.keeper_pid = 1,
 		.store_state = store_state };
 	char why[512];
+	int fd;
 
 	(void)argc;
 	(void)argv;
@@ -55,7 +60,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		.cache = rig.cache,
 		.tier = rig.tier,
 		.opt = { .store = "dir:/s", .mountpoint = "/m" } };
-	m.handles = fs_handles_new(&m);
+	m.link = &no_link;
+	fd = fs_table_create();
+	FUZZ_CHECK(fs_table_map(fd, &table) == 0);
+	close(fd);
+	m.handles = fs_handles_new(&m, table);
 	FUZZ_CHECK(fs_control_start(&config, &control, why, sizeof(why)) == 0);
 	atexit(end);
 	return 0;

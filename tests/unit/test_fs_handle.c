@@ -12,6 +12,7 @@
 
 #include "fs/handle.h"
 #include "fs/ops.h"
+#include "fs/recover.h"
 #include "fs/written.h"
 #include "tests/lib/rig.h"
 
@@ -20,9 +21,12 @@
 static struct rig rig;
 static struct fs_mount m;
 static struct fs_handles *h;
+static struct fs_table *table;
 
 static void setup(void)
 {
+	int fd;
+
 	rig_init(&rig);
 	rig_open(&rig);
 	OK(rig_refresh(&rig, ""));
@@ -31,7 +35,10 @@ static void setup(void)
 	m.cache = rig.cache;
 	m.tier = rig.tier;
 	m.opt.writeback_open_ns = 3600 * 1000000000ll;
-	m.handles = h = fs_handles_new(&m);
+	fd = fs_table_create();
+	OK(fs_table_map(fd, &table));
+	close(fd);
+	m.handles = h = fs_handles_new(&m, table);
 }
 
 static void teardown(void)
@@ -39,6 +46,7 @@ static void teardown(void)
 	fs_handles_finish(h);
 	rig_fini(&rig);
 	fs_handles_free(h);
+	fs_table_unmap(table);
 }
 
 static struct cache_inode row(const char *path)
@@ -87,7 +95,7 @@ static uint64_t open_file(const char *path, int flags)
 		fs_written_begin(h, f, &inode, (flags & O_ACCMODE) == O_RDWR,
 			was_synced);
 	}
-	OK(fs_file_open(h, f, &inode, false, &fi));
+	OK(fs_file_open(h, f, &inode, false, 0, &fi));
 	fs_file_unlock(h, f);
 	fs_file_put(h, f);
 	return fi.fh;
@@ -276,7 +284,7 @@ START_TEST(pages_are_kept_for_the_same_content_only)
 	for (int i = 0; i < 4; i++) {
 		if (i == 2)
 			cache_id_new(rig.cache, &inode.content);
-		OK(fs_file_open(h, f, &inode, false, &fi));
+		OK(fs_file_open(h, f, &inode, false, 0, &fi));
 		ck_assert_int_eq(fi.keep_cache, i == 1 || i == 3);
 		ck_assert_int_eq(fi.noflush, 1);
 		release(fi.fh, false);
