@@ -410,10 +410,10 @@ static int open_cache(struct worker *w, char *why, size_t why_bytes)
 	return 0;
 }
 
-/* For tests alone, which cannot wait ten minutes. */
-static int64_t test_refuse_wait_ns(void)
+/* For tests alone, which cannot wait ten minutes; 0: as it should be. */
+static int64_t test_wait_ns(const char *name)
 {
-	const char *text = getenv("FOREBAY_TEST_REFUSE_WAIT_MS");
+	const char *text = getenv(name);
 
 	return text != NULL ? strtoll(text, NULL, 10) * 1000000 : 0;
 }
@@ -430,7 +430,8 @@ static int open_tier(struct worker *w)
 		.freshness_ns = o->freshness_ns,
 		.store_timeout_ns = o->store_timeout_ns,
 		.writeback_open_ns = o->writeback_open_ns,
-		.refuse_wait_ns = test_refuse_wait_ns(),
+		.refuse_wait_ns = test_wait_ns("FOREBAY_TEST_REFUSE_WAIT_MS"),
+		.sent_expiry_ns = test_wait_ns("FOREBAY_TEST_SENT_EXPIRY_MS"),
 		.read_ahead_bytes = o->read_ahead_bytes,
 		.fetch_whole_bytes = o->fetch_whole_bytes,
 		.read_only = o->ro,

@@ -47,7 +47,7 @@ static int see(void *arg, const struct cache_sent *sent)
 			o->numbers[o->numbers_nr++] = sent->number;
 		return 0;
 	}
-	at = sent->sent_ns + TIER_SENT_EXPIRY_NS;
+	at = sent->sent_ns + o->line->tier->cfg.sent_expiry_ns;
 	if (at <= base_boot_ns(o->line->tier->env)) {
 		if (!o->has_due) {
 			o->due = *sent;

@@ -267,6 +267,21 @@ static bool is_anothers(struct work *w, struct cache_txn *txn)
 	return true;
 }
 
+/* May a request that was thought lost yet come and overwrite the blob, whose
+ * ETag is still the one that it asked for?  Then the name is not in step: a
+ * request that changes nothing but the ETag fences it. */
+static bool may_be_overtaken(struct work *w, struct cache_txn *txn)
+{
+	struct cache_sent sent;
+	bool may;
+
+	if (cache_sent_of(txn, w->row.name, &sent) < 0)
+		return false;
+	may = strcmp(sent.base_etag, w->base.etag) == 0;
+	cache_sent_fini(&sent);
+	return may;
+}
+
 static enum plan plan(struct work *w, struct cache_txn *txn)
 {
 	bool same;
@@ -298,7 +313,8 @@ static enum plan plan(struct work *w, struct cache_txn *txn)
 		return PLAN_DONE;
 	if (!same && (!w->row.attrs_only || !w->has_base))
 		return plan_content(w, txn);
-	if (tier_attrs_eq(&w->base.attrs, &w->row.attrs))
+	if (tier_attrs_eq(&w->base.attrs, &w->row.attrs) &&
+		!may_be_overtaken(w, txn))
 		return PLAN_DONE;
 	w->op = BLOB_SET_META;
 	w->file = w->base.file;

@@ -130,6 +130,8 @@ int tier_open(const struct tier_config *config, struct tier **ret_tier)
 	t->cfg.host_name = t->host_name;
 	if (t->cfg.refuse_wait_ns == 0)
 		t->cfg.refuse_wait_ns = TIER_REFUSE_WAIT_NS;
+	if (t->cfg.sent_expiry_ns == 0)
+		t->cfg.sent_expiry_ns = TIER_SENT_EXPIRY_NS;
 	t->cache = config->cache;
 	t->store = config->store;
 	t->env = config->env;

@@ -55,6 +55,7 @@ struct tier_config {
 	int64_t store_timeout_ns;
 	int64_t writeback_open_ns;
 	int64_t refuse_wait_ns;	   /* 0: as limits.h says */
+	int64_t sent_expiry_ns;	   /* 0: likewise */
 	uint64_t read_ahead_bytes; /* largest window of one stream */
 	uint64_t fetch_whole_bytes;
 	bool read_only; /* sends no mutation, ever */
