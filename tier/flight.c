@@ -70,6 +70,18 @@ static void flight_answered(struct blob_req *req)
 	base_post(fl->file->tier->env, flight_stored, fl);
 }
 
+/* Zeroes over a hole need no writing: a sparse file stays one. */
+static bool stays_hole(int fd, const char *buf, size_t len, uint64_t offset)
+{
+	off_t data;
+
+	if (buf[0] != 0 || memcmp(buf, buf + 1, len - 1) != 0)
+		return false;
+	data = lseek(fd, (off_t)offset, SEEK_DATA);
+	return (data < 0 && errno == ENXIO) ||
+		(data >= 0 && (uint64_t)data >= offset + len);
+}
+
 static int flight_data(struct blob_req *req, const void *buf, size_t len)
 {
 	struct flight *fl = req->arg;
@@ -77,6 +89,10 @@ static int flight_data(struct blob_req *req, const void *buf, size_t len)
 
 	if (len > fl->end - fl->at)
 		return -EIO;
+	if (len > 0 && stays_hole(fl->file->fd, p, len, fl->at)) {
+		fl->at += len;
+		return 0;
+	}
 	while (len > 0) {
 		ssize_t n = pwrite(fl->file->fd, p, len, (off_t)fl->at);
 

@@ -157,28 +157,29 @@ def exchange(a, b):
 
 # ---- the store, as another tool sees it ----
 
-def put(name, data, **headers):
-    """headers: with _ for -; meta_K is metadata."""
-    h = {"x-ms-blob-type": "BlockBlob"}
-    for k, v in headers.items():
+def headers_of(given):
+    """meta_K is metadata, a_b is a-b; what has a - already stays."""
+    h = {}
+    for k, v in given.items():
         if k.startswith("meta_"):
-            h["x-ms-meta-" + k[5:]] = v
-        else:
-            h[k.replace("_", "-")] = v
-    store.ask("PUT", name, headers=h, body=data)
+            k = "x-ms-meta-" + k[5:]
+        h[k if "-" in k else k.replace("_", "-")] = v
+    return h
+
+
+def put(name, data, **headers):
+    store.ask("PUT", name, body=data, headers=dict(
+        headers_of(headers), **{"x-ms-blob-type": "BlockBlob"}))
 
 
 def put_blocks(name, blocks, ids=None, **headers):
     """Staged and committed under ids of their own."""
-    h, xml = {}, "<?xml version='1.0' encoding='utf-8'?><BlockList>"
-    for k, v in headers.items():
-        h["x-ms-meta-" + k[5:] if k.startswith("meta_")
-          else k.replace("_", "-")] = v
+    xml = "<?xml version='1.0' encoding='utf-8'?><BlockList>"
     for i, block in enumerate(blocks):
         b = ids[i] if ids else base64.b64encode(b"%08d" % i).decode()
         stage(name, b, block)
         xml += "<Latest>%s</Latest>" % b
-    store.ask("PUT", name, {"comp": "blocklist"}, h,
+    store.ask("PUT", name, {"comp": "blocklist"}, headers_of(headers),
               (xml + "</BlockList>").encode())
 
 
