@@ -151,11 +151,11 @@ $(BUILD)/sources: FORCE
 
 # ---- test programs ----
 
-# tests/unit/test_X.c, tests/mount/X.c: one file, one program.
+# tests/unit/test_X.c, tests/{mount,crash}/X.c: one file, one program.
 # tests/store/contract*.c, tests/model/*.c, tests/blobd/*.c: one program each.
 # tests/lib/*.c: linked into all of them.
 UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
-MOUNT_SOURCES := $(sort $(wildcard tests/mount/*.c))
+MOUNT_SOURCES := $(sort $(wildcard tests/mount/*.c tests/crash/*.c))
 CONTRACT_SOURCES := $(sort $(wildcard tests/store/contract*.c))
 MODEL_SOURCES := $(sort $(wildcard tests/model/*.c))
 BLOBD_SOURCES := $(sort $(wildcard tests/blobd/*.c))

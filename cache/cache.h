@@ -58,6 +58,13 @@ enum cache_data {
 	CACHE_WHOLE,
 };
 
+/* What a power cut left in doubt: not sent to the store by itself. */
+enum cache_doubt {
+	CACHE_SURE,
+	CACHE_UNCONFIRMED, /* changed after its last fsync: keeps its name */
+	CACHE_RECOVERED,   /* never fsynced: has a name of its own */
+};
+
 /* An id of bytes: new whenever bytes change, kept by rename and copy.  All
  * zero: none. */
 struct cache_id {
@@ -97,7 +104,9 @@ struct cache_config {
 /* What cache_open() found. */
 struct cache_opened {
 	bool fresh;   /* made just now: the store must be seen once */
-	bool unclean; /* not closed cleanly, and the host was rebooted */
+	/* Not closed cleanly, and the host was rebooted: tier_recover() comes
+	 * before cache_start(), and before anything else. */
+	bool unclean;
 };
 
 /*
@@ -173,6 +182,8 @@ struct cache_inode {
 	bool implicit;	/* a directory without a marker in the store */
 	bool no_data;	/* the store refuses to give its bytes: EIO */
 	bool read_only; /* append or page blob: no writing */
+	bool fsynced;	/* at some time since it was last in step */
+	enum cache_doubt doubt;
 	struct cache_id content;
 	struct cache_id file;	  /* kept across renames, travels in metadata */
 	struct cache_stamp stamp; /* valid where data != NONE and !written */
@@ -246,6 +257,8 @@ typedef int (*cache_ino_fn)(void *arg, uint64_t ino);
 int cache_held_each(struct cache_txn *txn, cache_ino_fn each, void *arg);
 /* All inodes marked written-to: an earlier run may have left them so. */
 int cache_written_each(struct cache_txn *txn, cache_ino_fn each, void *arg);
+/* It has a name again. */
+int cache_held_del(struct cache_txn *txn, uint64_t ino);
 /* Drops a held inode if no owed row names it and `open` is false; otherwise
  * nothing.  `*ret_gone` tells. */
 int cache_held_put(
@@ -515,6 +528,35 @@ int cache_sent_each(
 /* Commit numbers, reserved a thousand at a time. */
 int cache_commit_number(struct cache_txn *txn, uint64_t *ret);
 
+
+/* ---- after a power cut (cache/recover.c) ---- */
+
+/*
+ * A closed file is *proven* by an fsync (synced_gen), by a flush of its data
+ * directory that came after its last change, or by its bytes being in the
+ * store.  Files that nothing proves: written-to when the power went, or closed
+ * a moment before.
+ */
+int cache_unproven_each(struct cache_txn *txn, cache_ino_fn each, void *arg);
+/* The same of older states, which rows of the journal keep in data files of
+ * their own. */
+int cache_unproven_owed_each(
+	struct cache_txn *txn, cache_owed_fn each, void *arg);
+/* All of them were dealt with: what is unproven from here on is so because of
+ * the next power cut. */
+int cache_recovered(struct cache_txn *txn);
+/* Would a power cut find this closed file proven?  Then whoever is about to
+ * change its bytes in place must make durable first that it is written-to. */
+bool cache_may_be_proven(
+	struct cache_txn *txn, const struct cache_inode *inode);
+/* The state that this row sends was made durable, by whatever sync. */
+int cache_prove(struct cache_txn *txn, const struct cache_owed *row);
+/* Files in doubt, in order of number, until non-zero. */
+typedef int (*cache_doubt_fn)(void *arg, const struct cache_inode *inode);
+int cache_doubt_each(struct cache_txn *txn, cache_doubt_fn each, void *arg);
+/* It is an ordinary file again. */
+int cache_doubt_end(struct cache_txn *txn, uint64_t ino);
+
 /* ---- conflicts and other losses, for status ---- */
 
 struct cache_conflict {
@@ -629,6 +671,7 @@ int cache_space_account(struct cache_txn *txn, uint64_t ino);
 
 struct cache_counts {
 	uint64_t inodes, dirty_files, pins, conflicts;
+	uint64_t unconfirmed, recovered; /* enum cache_doubt */
 };
 int cache_counts_get(struct cache_txn *txn, struct cache_counts *ret);
 

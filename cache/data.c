@@ -12,7 +12,9 @@
  * begins with made = 1, because the one before it may have died in between.
  *
  * Unlinking a large file is slow and nobody waits for it, except eviction,
- * which promised the room: it drains the queue itself.
+ * which promised the room: it drains the queue itself.  A file goes only when
+ * the commit that let go of it is durable: after a power cut the row that names
+ * it may be back.
  */
 #include "cache/disk.h"
 
@@ -242,6 +244,13 @@ static void unlink_now(struct cache *cache, uint64_t ino, uint64_t serial)
 			cache->dirs[p.dir_nr], strerror(errno));
 }
 
+/* False: it will never be known, so what is there stays there. */
+static bool sync_drops(struct cache *cache)
+{
+	/* At the end of a session its last commit was durable. */
+	return cache->sync == NULL || cache_sync_index(cache) == 0;
+}
+
 void cache_data_drain(struct cache *cache)
 {
 	struct cache_data_state *d = cache->data;
@@ -254,8 +263,9 @@ void cache_data_drain(struct cache *cache)
 	d->drops = NULL;
 	d->drops_nr = d->drops_cap = 0;
 	base_unlock(&d->mutex);
-	for (size_t i = 0; i < nr; i++)
-		unlink_now(cache, drops[i].ino, drops[i].serial);
+	if (nr != 0 && sync_drops(cache))
+		for (size_t i = 0; i < nr; i++)
+			unlink_now(cache, drops[i].ino, drops[i].serial);
 	free(drops);
 }
 
@@ -278,6 +288,6 @@ void cache_data_unlink(struct cache *cache, uint64_t ino, uint64_t serial)
 	base_unlock(&d->mutex);
 	if (queued)
 		cache_bg_kick(d->bg);
-	else
+	else if (sync_drops(cache))
 		unlink_now(cache, ino, serial);
 }

@@ -109,6 +109,9 @@ struct cache {
 	bool opening;		   /* errors go to the opener, not to the log */
 	uint64_t boot_nr;	   /* counts boots; rows with times carry it */
 	uint64_t durable_flush_nr; /* meta flush_nr as found by open */
+	/* That of the last power cut, while what it left unproven was not
+	 * dealt with; else UINT64_MAX. */
+	uint64_t recover_nr;
 
 	struct base_mutex writer; /* held between cache_write and its end: */
 	struct cache_conn *write_conn;
@@ -160,6 +163,9 @@ void cache_sync_committed(struct cache *cache, int err);
 /* What rows of newly fetched bytes carry: the number of the next flush that
  * begins.  meta "flush_nr" is the last one that is durable. */
 uint64_t cache_flush_nr(struct cache *cache);
+/* Is that flush over, or under way?  Then it may prove what carries its number
+ * before a later commit is durable. */
+bool cache_flush_has_begun(struct cache *cache, uint64_t nr);
 /* After a commit that changed the sum of local_bytes.  No lock is held. */
 void cache_space_delta(struct cache *cache, int64_t bytes);
 

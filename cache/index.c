@@ -11,6 +11,8 @@
  *	boot, boot_nr			the boot that last used it
  *	clean				everything was durable at close
  *	flush_nr			last durable flush (sync.c)
+ *	recover_nr			the same at the last power cut, + 1,
+ *					while recover.c is not done with it
  *	total_*				cache->totals, valid if clean
  *	next_*				counters
  *
@@ -250,6 +252,22 @@ static int begin_host(struct cache_txn *txn, struct cache_id *ret_set)
 	return err;
 }
 
+/* Until all is dealt with, `meta` says which flush was the last before the
+ * power cut: a process that dies meanwhile is followed by one that goes on. */
+static int begin_recovery(struct cache_txn *txn, bool unclean)
+{
+	struct cache *cache = txn->cache;
+	uint64_t nr = 0;
+	int err = cache_meta_get_u64(txn, "recover_nr", &nr);
+
+	if (err == 0 && unclean && nr == 0) {
+		nr = cache->durable_flush_nr + 1;
+		err = cache_meta_set_u64(txn, "recover_nr", nr);
+	}
+	cache->recover_nr = nr == 0 ? UINT64_MAX : nr - 1;
+	return err;
+}
+
 static int begin_boot(struct cache_txn *txn, bool fresh, bool *ret_unclean)
 {
 	struct cache *cache = txn->cache;
@@ -279,9 +297,11 @@ static int begin_boot(struct cache_txn *txn, bool fresh, bool *ret_unclean)
 		err = clean ? load_totals(txn) : scan_totals(txn);
 	/* The root of a fresh index is counted at the commit. */
 	cache->totals.inodes -= txn->delta.inodes;
-	*ret_unclean = !fresh && !clean && !same;
-	if (err == 0 && *ret_unclean)
+	if (err == 0 && !fresh && !clean && !same)
 		err = cache_local_recover(txn, cache->durable_flush_nr);
+	if (err == 0)
+		err = begin_recovery(txn, !fresh && !clean && !same);
+	*ret_unclean = cache->recover_nr != UINT64_MAX;
 	return err;
 }
 
@@ -490,6 +510,13 @@ void cache_start(struct cache *cache)
 
 /* ---- close ---- */
 
+static int stop_at_one(void *arg, uint64_t ino)
+{
+	(void)arg;
+	(void)ino;
+	return 1;
+}
+
 static int end_session(struct cache *cache)
 {
 	struct cache_txn *txn;
@@ -505,8 +532,11 @@ static int end_session(struct cache *cache)
 			txn, cache->counters[i].key, cache->counters[i].next);
 	if (err == 0)
 		err = save_totals(txn);
+	/* Who still has it mapped may go on writing. */
 	if (err == 0)
-		err = cache_meta_set_u64(txn, "clean", 1);
+		err = cache_written_each(txn, stop_at_one, NULL);
+	if (err >= 0)
+		err = cache_meta_set_u64(txn, "clean", err == 0);
 	if (err == 0)
 		return cache_commit(txn);
 	cache_abort(txn);

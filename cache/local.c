@@ -13,8 +13,8 @@
  *	   bytes durable; neighbours with bytes of different flushes are not
  *	   merged before both are durable, so that a power cut takes back the
  *	   last seconds and not the file.
- *	L3 inode.flush_nr is the highest of its rows.  0 where the bytes are not
- *	   from the store: then generations say what is durable (tree.c, T2).
+ *	L3 inode.flush_nr is the highest of its rows, while its bytes are from
+ *	   the store (of others: tree.c, T2).
  *	L4 A data file that is no longer its inode's current one is on disk while
  *	   an owed row names it, and one such row carries its bytes in the
  *	   account.
@@ -370,26 +370,50 @@ int cache_data_release(struct cache_txn *txn, uint64_t ino, uint64_t serial,
 	return 0;
 }
 
+/* What the inode's row says of its data file (recover.c) is said by the rows of
+ * the journal that keep it. */
+static int hand_over_proof(
+	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t flush_nr)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"UPDATE owed SET flush_nr = ? WHERE ino = ? AND serial = ? "
+		"AND attrs_only = 0");
+	cache_db_bind_u64(&q, flush_nr);
+	cache_db_bind_u64(&q, ino);
+	cache_db_bind_u64(&q, serial);
+	return cache_db_run(&q);
+}
+
 /* The inode's data file is replaced by the next number; `local_bytes` of the
  * row becomes 0, uncounted: cache_data_release() counted it. */
 static int next_file(struct cache_txn *txn, struct cache_inode *inode)
 {
 	struct cache_query q;
-	uint64_t serial = 0, local = 0;
+	uint64_t serial = 0, local = 0, flush_nr = 0;
+	bool written = false;
 	int err;
 
 	cache_db_begin(&q, txn,
-		"SELECT serial, serial_top, local_bytes FROM inode "
-		"WHERE ino = ?");
+		"SELECT serial, serial_top, local_bytes, CASE WHEN stored = 1 "
+		"OR gen = synced_gen THEN 0 ELSE flush_nr END, written "
+		"FROM inode WHERE ino = ?");
 	cache_db_bind_u64(&q, inode->ino);
 	err = cache_db_one(&q);
 	if (err == 0) {
 		serial = cache_db_u64(&q);
 		inode->serial_top = cache_db_u64(&q) + 1;
 		local = cache_db_u64(&q);
+		flush_nr = cache_db_u64(&q);
+		written = cache_db_i64(&q) != 0;
 		inode->serial = inode->serial_top;
 	}
 	err = cache_db_end(&q, err);
+	if (written)
+		flush_nr = cache_flush_nr(txn->cache);
+	if (err == 0 && flush_nr != 0)
+		err = hand_over_proof(txn, inode->ino, serial, flush_nr);
 	if (err != 0)
 		return err;
 	cache_db_begin(
@@ -449,9 +473,6 @@ static int recover_one(struct cache_txn *txn, uint64_t ino, uint64_t durable)
 
 	if (err != 0)
 		return err;
-	/* Its bytes are not from the store: generations decide. */
-	if (!is.stored && is.data != CACHE_PART)
-		return set_local(txn, ino, is.data, 0);
 	cache_db_begin(&q, txn,
 		"DELETE FROM extent WHERE ino = ? AND flush_nr > ? "
 		"AND dirty = 0");
@@ -483,7 +504,8 @@ int cache_local_recover(struct cache_txn *txn, uint64_t durable_flush_nr)
 		nr = 0;
 		cache_db_begin(&q, txn,
 			"SELECT ino FROM inode INDEXED BY inode_flush WHERE "
-			"flush_nr > 0 AND flush_nr > ? LIMIT ?");
+			"flush_nr > 0 AND flush_nr > ? AND written = 0 AND "
+			"(stored = 1 OR data = 1) LIMIT ?");
 		cache_db_bind_u64(&q, durable_flush_nr);
 		cache_db_bind_u64(&q, RECOVER_BATCH);
 		while ((err = cache_db_step(&q)) > 0)

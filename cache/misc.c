@@ -40,6 +40,11 @@ int cache_held_put(
 	return err;
 }
 
+int cache_held_del(struct cache_txn *txn, uint64_t ino)
+{
+	return cache_db_run_ino(txn, "DELETE FROM held WHERE ino = ?", ino);
+}
+
 int cache_held_each(struct cache_txn *txn, cache_ino_fn each, void *arg)
 {
 	struct cache_query q;
@@ -259,12 +264,16 @@ int cache_counts_get(struct cache_txn *txn, struct cache_counts *ret)
 		"SELECT (SELECT count(*) FROM inode i INDEXED BY inode_written "
 		"WHERE i.written = 1 AND NOT EXISTS(SELECT 1 FROM owed o WHERE "
 		"o.ino = i.ino AND o.attrs_only = 0)), "
-		"(SELECT count(*) FROM pin), (SELECT count(*) FROM conflict)");
+		"(SELECT count(*) FROM pin), (SELECT count(*) FROM conflict), "
+		"(SELECT count(*) FROM inode WHERE doubt > 0 AND doubt = 1), "
+		"(SELECT count(*) FROM inode WHERE doubt > 0 AND doubt = 2)");
 	err = cache_db_one(&q);
 	if (err == 0) {
 		open_files = cache_db_u64(&q);
 		ret->pins = cache_db_u64(&q);
 		ret->conflicts = cache_db_u64(&q);
+		ret->unconfirmed = cache_db_u64(&q);
+		ret->recovered = cache_db_u64(&q);
 		base_lock(&cache->totals_mutex);
 		t = cache->totals;
 		base_unlock(&cache->totals_mutex);

@@ -314,7 +314,7 @@ int cache_owed_put(struct cache_txn *txn, const struct cache_owed *row)
 	if (moved)
 		cache_db_begin(&q, txn,
 			"UPDATE owed SET " PUT_COLUMNS
-			", local_bytes = 0 WHERE seq = ?");
+			", local_bytes = 0, flush_nr = 0 WHERE seq = ?");
 	else
 		cache_db_begin(&q, txn,
 			"UPDATE owed SET " PUT_COLUMNS " WHERE seq = ?");
@@ -478,12 +478,14 @@ int cache_owed_repoint(
 	int err;
 
 	cache_db_begin(&q, txn,
-		"UPDATE owed SET serial = ?3 WHERE ino = ?1 AND serial = ?2 "
+		"UPDATE owed SET serial = ?3, flush_nr = ?4 WHERE ino = ?1 AND serial = ?2 "
 		"AND state <> 2 AND attrs_only = 0 AND content IS "
 		"(SELECT content FROM inode WHERE ino = ?1) RETURNING size");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, serial);
 	cache_db_bind_u64(&q, kept);
+	/* The copy is in the page cache by now. */
+	cache_db_bind_u64(&q, cache_flush_nr(txn->cache));
 	while ((err = cache_db_step(&q)) > 0) {
 		any = true;
 		size = cache_db_u64(&q);

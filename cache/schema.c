@@ -13,10 +13,12 @@
  *	inode_written	writers that an earlier run left behind
  *	inode_flush	what a power cut may have taken back
  *	inode_far	files whose bytes are only in the store, by content
+ *	inode_doubt	what a power cut left in doubt
  *	owed_line	the line in its order, without what is set aside
  *	owed_aside	what was refused for good
  *	owed_far	states whose bytes are only in the store
  *	owed_group	groups, for status
+ *	owed_flush	kept states that a power cut may have taken back
  */
 #include "cache/db.h"
 
@@ -104,8 +106,16 @@ static const char version_2[] = "ALTER TABLE remote ADD COLUMN list BLOB;"
 				"ALTER TABLE sent ADD COLUMN list BLOB;"
 				"DROP TABLE manifest;";
 
+/* What a power cut leaves in doubt. */
+static const char version_3[] =
+	"ALTER TABLE inode ADD COLUMN fsynced INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE inode ADD COLUMN doubt INTEGER NOT NULL DEFAULT 0;"
+	"CREATE INDEX inode_doubt ON inode(ino) WHERE doubt > 0;"
+	"ALTER TABLE owed ADD COLUMN flush_nr INTEGER NOT NULL DEFAULT 0;"
+	"CREATE INDEX owed_flush ON owed(flush_nr) WHERE flush_nr > 0;";
+
 /* Entry n makes version n + 1 from version n. */
-static const char *const versions[] = { version_1, version_2 };
+static const char *const versions[] = { version_1, version_2, version_3 };
 #define VERSION ((int)(sizeof(versions) / sizeof(versions[0])))
 
 static int pragma_get(sqlite3 *db, const char *sql, int64_t *ret)

@@ -172,6 +172,17 @@ uint64_t cache_flush_nr(struct cache *cache)
 	return nr;
 }
 
+bool cache_flush_has_begun(struct cache *cache, uint64_t nr)
+{
+	struct cache_sync *s = cache->sync;
+	bool begun;
+
+	base_lock(&s->mutex);
+	begun = nr < s->flush_next;
+	base_unlock(&s->mutex);
+	return begun;
+}
+
 static int note_flushed(struct cache *cache, uint64_t nr)
 {
 	struct cache_txn *txn;

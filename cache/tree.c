@@ -3,8 +3,10 @@
  *
  * Invariants.
  *	T1 A number is given once; root is CACHE_ROOT_INO.
- *	T2 flush_nr > 0 only while every local byte can be fetched again
- *	   (stored, or part); cleared when the row says otherwise.
+ *	T2 flush_nr names the flush that makes the data file's bytes durable:
+ *	   those fetched (local.c), or those of a closed file that no fsync
+ *	   covers (recover.c).  0 while it is written-to, or when an fsync
+ *	   proves it.
  *	T3 local_bytes changes only through space_delta(), so that the account
  *	   is the sum over all rows at every commit.
  */
@@ -53,6 +55,8 @@ void cache_inode_read(struct cache_query *q, struct cache_inode *ret)
 	ret->implicit = cache_db_i64(q) != 0;
 	ret->no_data = cache_db_i64(q) != 0;
 	ret->read_only = cache_db_i64(q) != 0;
+	ret->fsynced = cache_db_i64(q) != 0;
+	ret->doubt = (enum cache_doubt)cache_db_i64(q);
 	cache_db_id(q, &ret->content);
 	cache_db_id(q, &ret->file);
 	ret->stamp.size_bytes = cache_db_u64(q);
@@ -86,6 +90,9 @@ static void bind_columns(struct cache_query *q, const struct cache_inode *i)
 	cache_db_bind_i64(q, i->implicit);
 	cache_db_bind_i64(q, i->no_data);
 	cache_db_bind_i64(q, i->read_only);
+	/* In step: what was fsynced before is the store's, too. */
+	cache_db_bind_i64(q, i->fsynced && (i->written || !i->stored));
+	cache_db_bind_i64(q, i->doubt);
 	cache_db_bind_id(q, &i->content);
 	cache_db_bind_id(q, &i->file);
 	cache_db_bind_u64(q, i->stamp.size_bytes);
@@ -161,10 +168,10 @@ int cache_inode_insert(struct cache_txn *txn, struct cache_inode *inode)
 		"INSERT INTO inode(ino, kind, mode, uid, gid, nlink, rdev, "
 		"size, mtime_ns, ctime_ns, atime_ns, btime_ns, gen, meta_gen, "
 		"synced_gen, serial, serial_top, data, written, stored, "
-		"implicit, no_data, read_only, content, file, stamp_size, "
-		"stamp_mtime_ns, stamp_ctime_ns, local_bytes) VALUES (?, ?, ?, "
-		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-		"?, ?, ?, ?, ?, ?)");
+		"implicit, no_data, read_only, fsynced, doubt, content, file, "
+		"stamp_size, stamp_mtime_ns, stamp_ctime_ns, local_bytes) "
+		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_u64(&q, inode->ino);
 	bind_columns(&q, inode);
 	err = cache_db_run(&q);
@@ -184,22 +191,47 @@ int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode)
 	return err != 0 ? err : cache_inode_insert(txn, inode);
 }
 
-#define PUT_COLUMNS                                                       \
-	"kind = ?, mode = ?, uid = ?, gid = ?, nlink = ?, rdev = ?, "     \
-	"size = ?, mtime_ns = ?, ctime_ns = ?, atime_ns = ?, "            \
-	"btime_ns = ?, gen = ?, meta_gen = ?, synced_gen = ?, "           \
-	"serial = ?, serial_top = ?, data = ?, written = ?, stored = ?, " \
-	"implicit = ?, no_data = ?, read_only = ?, content = ?, "         \
-	"file = ?, stamp_size = ?, stamp_mtime_ns = ?, "                  \
+#define PUT_COLUMNS                                                              \
+	"kind = ?, mode = ?, uid = ?, gid = ?, nlink = ?, rdev = ?, "            \
+	"size = ?, mtime_ns = ?, ctime_ns = ?, atime_ns = ?, "                   \
+	"btime_ns = ?, gen = ?, meta_gen = ?, synced_gen = ?, "                  \
+	"serial = ?, serial_top = ?, data = ?, written = ?, stored = ?, "        \
+	"implicit = ?, no_data = ?, read_only = ?, fsynced = ?, "                \
+	"doubt = ?, content = ?, file = ?, stamp_size = ?, stamp_mtime_ns = ?, " \
 	"stamp_ctime_ns = ?, local_bytes = space_delta(local_bytes, ?)"
+
+/* T2: closed, and not synced: the next flush proves it. */
+static int put_unproven(struct cache_txn *txn, const struct cache_inode *inode)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"UPDATE inode SET " PUT_COLUMNS ", flush_nr = CASE WHEN "
+		"flush_nr > 0 AND gen = ? THEN flush_nr ELSE ? END "
+		"WHERE ino = ?");
+	bind_columns(&q, inode);
+	cache_db_bind_u64(&q, inode->gen);
+	cache_db_bind_u64(&q, cache_flush_nr(txn->cache));
+	cache_db_bind_u64(&q, inode->ino);
+	err = cache_db_run(&q);
+	if (err == 0 && cache_db_changes(txn) == 0)
+		err = -ENOENT;
+	return err;
+}
 
 int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode)
 {
 	/* The first form leaves the index on flush_nr alone. */
 	bool keeps = inode->stored || inode->data == CACHE_PART;
+	bool counts = !keeps && inode->kind == CACHE_FILE &&
+		inode->data == CACHE_WHOLE && !inode->written &&
+		inode->gen != inode->synced_gen;
 	struct cache_query q;
 	int err;
 
+	if (counts)
+		return put_unproven(txn, inode);
 	if (keeps)
 		cache_db_begin(&q, txn,
 			"UPDATE inode SET " PUT_COLUMNS " WHERE ino = ?");

@@ -14,6 +14,7 @@
 	"i.mtime_ns, i.ctime_ns, i.atime_ns, i.btime_ns, i.gen, "        \
 	"i.meta_gen, i.synced_gen, i.serial, i.serial_top, i.data, "     \
 	"i.written, i.stored, i.implicit, i.no_data, i.read_only, "      \
+	"i.fsynced, i.doubt, "                                           \
 	"i.content, i.file, i.stamp_size, i.stamp_mtime_ns, "            \
 	"i.stamp_ctime_ns, i.local_bytes"
 void cache_inode_read(struct cache_query *q, struct cache_inode *ret);

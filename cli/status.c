@@ -82,6 +82,25 @@ static void print_owed(const json_t *j)
 	print_number("pins", cli_number(j, "pins"), "");
 }
 
+/* What a power cut left in doubt. */
+static void print_doubts(const json_t *j)
+{
+	struct base_str path = BASE_STR_INIT;
+	size_t i;
+	json_t *doubt;
+
+	print_number("unconfirmed", cli_number(j, "unconfirmed"),
+		" not sent: check them, then forebay flush FILE");
+	print_number("recovered", cli_number(j, "recovered"),
+		" not sent: keep them by a rename, or remove them");
+	json_array_foreach(json_object_get(j, "in_doubt"), i, doubt)
+	{
+		printf("    %s\n",
+			cli_path(json_object_get(doubt, "name"), &path));
+	}
+	base_str_fini(&path);
+}
+
 static void print_status(const json_t *j)
 {
 	const json_t *why = json_object_get(j, "state_why");
@@ -96,6 +115,7 @@ static void print_status(const json_t *j)
 	base_str_fini(&path);
 	print_cache(j);
 	print_owed(j);
+	print_doubts(j);
 	printf("  %-11s keeper %llu, worker %llu, %llu restarts\n", "processes",
 		(unsigned long long)cli_number(j, "keeper_pid"),
 		(unsigned long long)cli_number(j, "worker_pid"),

@@ -112,6 +112,8 @@ static void add_tier(json_t *j, const struct tier_status *s)
 	json_object_set_new(j, "held_s", json_real(seconds(s->held_ns)));
 	json_object_set_new(j, "conflicts", number(s->conflicts));
 	json_object_set_new(j, "set_aside", number(s->set_aside));
+	json_object_set_new(j, "unconfirmed", number(s->unconfirmed));
+	json_object_set_new(j, "recovered", number(s->recovered));
 	json_object_set_new(j, "hit_bytes", number(s->hit_bytes));
 	json_object_set_new(j, "miss_bytes", number(s->miss_bytes));
 	json_object_set_new(j, "sent_bytes", number(s->sent_bytes));
@@ -119,6 +121,46 @@ static void add_tier(json_t *j, const struct tier_status *s)
 	json_object_set_new(j, "ahead_files", number(s->ahead_files));
 	json_object_set_new(j, "ahead_used", number(s->ahead_used));
 	json_object_set_new(j, "open_flights", number(s->open_flights));
+}
+
+/* ---- what a power cut left in doubt ---- */
+
+/* More names than that are counted only. */
+#define DOUBT_NAMES_MAX 100
+
+struct doubts {
+	struct cache_txn *txn;
+	json_t *list;
+};
+
+static int add_doubt(void *arg, const struct cache_inode *inode)
+{
+	struct doubts *d = arg;
+	struct base_str path = BASE_STR_INIT;
+	json_t *j = json_object();
+
+	if (cache_path_of(d->txn, inode->ino, &path) == 0) {
+		json_object_set_new(j, "name", path_value(path.data));
+		json_object_set_new(j, "state",
+			json_string(inode->doubt == CACHE_RECOVERED
+					? "recovered"
+					: "unconfirmed"));
+		json_array_append(d->list, j);
+	}
+	json_decref(j);
+	base_str_fini(&path);
+	return json_array_size(d->list) == DOUBT_NAMES_MAX;
+}
+
+static void add_doubts(json_t *j, struct fs_mount *m)
+{
+	struct doubts d = { .list = json_array() };
+
+	if (cache_read(m->cache, &d.txn) == 0) {
+		cache_doubt_each(d.txn, add_doubt, &d);
+		cache_abort(d.txn);
+	}
+	json_object_set_new(j, "in_doubt", d.list);
 }
 
 json_t *fs_control_status(struct fs_control_conn *conn, const json_t *request)
@@ -140,6 +182,7 @@ json_t *fs_control_status(struct fs_control_conn *conn, const json_t *request)
 	add_processes(j, conn);
 	add_cache(j, conn->m, &counts, jobs);
 	add_tier(j, &status);
+	add_doubts(j, conn->m);
 	json_object_set_new(j, "done", json_true());
 	return j;
 }

@@ -467,10 +467,12 @@ static int open_stack(struct worker *w, char *why, size_t why_bytes)
 		err = fs_replied_open(&w->m, !w->again, &w->m.replied);
 	if (err == 0)
 		err = fs_handles_attach(w->m.handles, w->again);
-	if (err == 0) {
-		cache_start(w->m.cache);
+	if (err == 0)
 		err = open_tier(w);
-	}
+	if (err == 0 && w->unclean)
+		err = tier_recover(w->m.tier);
+	if (err == 0)
+		cache_start(w->m.cache);
 	if (err == 0) {
 		w->m.notify = fs_notify_new(&w->m);
 		err = make_contact(w, why, why_bytes);

@@ -46,9 +46,8 @@ int fs_ready_look(struct fs_mount *m, struct cache_txn *txn, struct fs_file *f,
 	/* After a power cut a changed file must not look like the durable one
 	 * that it was.  A row that says "not synced" is so durably, because
 	 * becoming it waited here. */
-	ready->sync = !ready->alone && !inode->written &&
-		inode->size_bytes > 0 &&
-		(inode->gen == inode->synced_gen || inode->stored);
+	ready->sync = !ready->alone && inode->size_bytes > 0 &&
+		cache_may_be_proven(txn, inode);
 	return 0;
 }
 

@@ -233,6 +233,48 @@ static void rename_txn(struct rename_op *op)
 	fs_call_err(&op->name.call, err);
 }
 
+/* ---- a new state is durable before it replaces an older one ---- */
+
+/* Are its bytes not known to be durable? */
+static bool is_fresh(const struct cache_inode *inode)
+{
+	return inode->kind == CACHE_FILE && inode->data == CACHE_WHOLE &&
+		(inode->written ||
+			(!inode->stored && inode->gen != inode->synced_gen));
+}
+
+/* As other file systems do it: after a power cut the name has the old state or
+ * the new one, whole, also if nobody called fsync. */
+static void rename_replace(struct fs_call *call, int err)
+{
+	struct rename_op *op = (struct rename_op *)call;
+	struct fs_handles *h = call->m->handles;
+	struct cache_txn *txn;
+	struct move mv = { 0 };
+
+	err = cache_read(call->m->cache, &txn);
+	if (err == 0) {
+		err = get_both(op, txn, &mv);
+		cache_abort(txn);
+	}
+	if (err == 0 && is_fresh(&mv.inode))
+		err = fs_written_sync(h, mv.inode.ino);
+	if (err == 0 && (op->flags & RENAME_EXCHANGE) && is_fresh(&mv.target))
+		err = fs_written_sync(h, mv.target.ino);
+	if (err < 0)
+		fs_call_err(call, err);
+	else
+		rename_txn(op);
+}
+
+static bool must_sync(const struct rename_op *op, const struct move *mv)
+{
+	return mv->exists &&
+		(is_fresh(&mv->inode) ||
+			((op->flags & RENAME_EXCHANGE) &&
+				is_fresh(&mv->target)));
+}
+
 /* ---- what must be known before ---- */
 
 enum need {
@@ -240,6 +282,7 @@ enum need {
 	NEED_NAME, /* what is under the new name */
 	NEED_TREE, /* everything below the directory that moves */
 	NEED_DIR,  /* whether the directory that goes is empty */
+	NEED_SYNC, /* that the new state is durable */
 };
 
 static int find_need(struct rename_op *op, struct cache_txn *txn,
@@ -265,6 +308,8 @@ static int find_need(struct rename_op *op, struct cache_txn *txn,
 		tier_fresh_dir_ns(m->tier, txn, mv.target.ino) <= 0) {
 		*ret = NEED_DIR;
 		*ret_ino = mv.target.ino;
+	} else if (must_sync(op, &mv)) {
+		*ret = NEED_SYNC;
 	}
 	return 0;
 }
@@ -290,6 +335,10 @@ static void rename_run(struct fs_call *call, int err)
 	}
 	if (need == NEED_NOTHING) {
 		rename_txn(op);
+		return;
+	}
+	if (need == NEED_SYNC) {
+		fs_call_post(call, rename_replace);
 		return;
 	}
 	tier_call = fs_call_arm(call, ino, rename_run);

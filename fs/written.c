@@ -280,6 +280,8 @@ static int final_in(struct fs_handles *h, struct fs_file *f,
 	/* What was sent, or is just being read, may lack the last stores.
 	 * Entering again what still waits would move it behind what came
 	 * after its close. */
+	if (inode.doubt != CACHE_SURE && !changed)
+		changed = true; /* its close confirms it */
 	if (suspect && !changed)
 		changed = !tier_state_waits(h->m->tier, txn, &inode);
 	if (changed)

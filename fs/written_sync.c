@@ -23,6 +23,7 @@ static int note_synced(struct fs_handles *h, uint64_t ino, uint64_t gen,
 	if (err == 0) {
 		if (inode.synced_gen < gen)
 			inode.synced_gen = gen;
+		inode.fsynced = true;
 		if (inode.written) {
 			inode.gen++;
 			inode.size_bytes = now->size_bytes;

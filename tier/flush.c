@@ -186,6 +186,32 @@ static void try_refused_again(struct tier_line *line)
 	free(again.seqs);
 }
 
+/* A flush of a file says that it is as it should be. */
+static void confirm_flushed(struct tier_line *line)
+{
+	struct flush *flush;
+	char *path;
+	int err;
+
+	do {
+		path = NULL;
+		base_lock(&line->mutex);
+		LIST_FOREACH(flush, &line->flushes, link)
+		{
+			if (flush->confirmed)
+				continue;
+			flush->confirmed = true;
+			path = base_strdup(flush->path);
+			break;
+		}
+		base_unlock(&line->mutex);
+		err = path != NULL ? tier_doubts_confirm(line->tier, path) : 0;
+		if (err < 0)
+			log_error("flush %s: %s", path, strerror(-err));
+		free(path);
+	} while (path != NULL);
+}
+
 /* Flushes that came since the last look wait for what is owed now. */
 static void begin_flushes(void *arg)
 {
@@ -195,6 +221,7 @@ static void begin_flushes(void *arg)
 	uint64_t seq = UINT64_MAX;
 
 	try_refused_again(line);
+	confirm_flushed(line);
 	if (cache_read(line->tier->cache, &txn) == 0) {
 		cache_owed_max_seq(txn, &seq);
 		cache_abort(txn);

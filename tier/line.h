@@ -101,6 +101,7 @@ struct flush {
 	char *path;
 	uint64_t upto_seq;
 	bool begun, cancelled; /* under the line's mutex */
+	bool confirmed; /* the user says that what a power cut left is so */
 	struct tier_call *call;
 };
 

@@ -188,7 +188,8 @@ int tier_merge_show(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 		inode.stored = true;
 		return cache_inode_put(txn, &inode);
 	}
-	if (inode.kind == CACHE_FILE && inode.written)
+	if (inode.kind == CACHE_FILE &&
+		(inode.written || inode.doubt != CACHE_SURE))
 		return 0; /* being written: its close meets the store */
 	if (inode.kind == CACHE_DIR)
 		return 0; /* the directory wins; the caller shows a shadow */
@@ -309,7 +310,8 @@ static int shown_path(struct cache_txn *txn, uint64_t parent, const char *name,
 	return blob_name_shadow(remote->name, ret, CACHE_PATH_MAX);
 }
 
-/* Is somebody writing to what has this name?  Then it is about to be owed:
+/* Is somebody writing to what has this name, or will a user have to say that it
+ * is as it should be?  Then it is about to be owed:
  * other content is met by its close, under the ETag that we know. */
 static bool is_written(struct cache_txn *txn, uint64_t parent, const char *name)
 {
@@ -318,7 +320,8 @@ static bool is_written(struct cache_txn *txn, uint64_t parent, const char *name)
 
 	return cache_dentry_get(txn, parent, name, &dentry) == 0 &&
 		cache_inode_get(txn, dentry.ino, &inode) == 0 &&
-		inode.kind == CACHE_FILE && inode.written;
+		inode.kind == CACHE_FILE &&
+		(inode.written || inode.doubt != CACHE_SURE);
 }
 
 /* Tags come and go without moving the ETag, and so does a tier. */

@@ -336,6 +336,13 @@ int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 			return err;
 	}
 	assert(inode != NULL || change == TIER_DELETE);
+	/* Who changes it says that it is as it should be. */
+	if (inode != NULL && inode->doubt != CACHE_SURE) {
+		err = cache_doubt_end(txn, inode->ino);
+		if (err < 0)
+			return err;
+		change = change == TIER_ATTR ? TIER_CONTENT : change;
+	}
 	if (inode != NULL && change == TIER_ATTR)
 		return enter_attrs(tier, txn, path, inode);
 	err = cache_owed_drop_aside(txn, path);
@@ -374,6 +381,8 @@ int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
 	int err;
 
 	err = blob_name_check(tier->store, new_path);
+	if (err == 0 && inode->doubt != CACHE_SURE)
+		err = cache_doubt_end(txn, inode->ino);
 	if (err == 0)
 		err = cache_owed_drop_aside(txn, old_path);
 	if (err == 0)

@@ -198,6 +198,11 @@ void tier_proof_ask(struct tier *tier, const char *name,
 void tier_proof_learn(struct tier *tier, const char *name, uint64_t size_bytes,
 	const char *etag);
 
+/* ---- after a power cut (recover.c) ---- */
+
+/* Unconfirmed files at or below `path` ("" all) enter the journal. */
+int tier_doubts_confirm(struct tier *tier, const char *path);
+
 /* ---- merging what the store says (merge.c) ---- */
 
 /* A page or a HEAD tells what the store holds under a name of `parent`.

@@ -84,6 +84,10 @@ static int expand_one(struct expand *x, size_t i)
 	} else {
 		if (err < 0)
 			goto out;
+		if (inode.doubt != CACHE_SURE)
+			err = cache_doubt_end(x->txn, inode.ino);
+		if (err < 0)
+			goto out;
 		row.name = path.data;
 		row.kind = inode.kind;
 		row.ino = inode.ino;

@@ -183,6 +183,10 @@ static int write_sent(struct work *w, struct cache_txn *txn)
 	sent.owed_seq = w->restore ? 0 : w->seq;
 	sent.sent_ns = base_boot_ns(w->tier->env);
 	err = cache_sent_add(txn, &sent);
+	/* Its bytes are durable: upload.c, U1. */
+	if (err == 0 && w->row.kind == CACHE_FILE &&
+		(w->op == BLOB_PUT || w->op == BLOB_COMMIT))
+		err = cache_prove(txn, &w->row);
 	if (err == 0) {
 		w->row.state = CACHE_OWED_SENT;
 		err = cache_owed_put(txn, &w->row);

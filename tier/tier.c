@@ -245,6 +245,8 @@ int tier_status(struct tier *tier, struct tier_status *ret)
 	ret->set_aside = totals.aside;
 	ret->dirty_files = counts.dirty_files;
 	ret->conflicts = counts.conflicts;
+	ret->unconfirmed = counts.unconfirmed;
+	ret->recovered = counts.recovered;
 	if (totals.oldest_ns > 0)
 		ret->oldest_dirty_ns =
 			base_boot_ns(tier->env) - totals.oldest_ns;

@@ -74,6 +74,10 @@ struct tier_config {
 };
 
 int tier_open(const struct tier_config *config, struct tier **ret_tier);
+/* [sync] After an unclean boot (cache_opened.unclean), before cache_start() and
+ * the first request: what was not synced when the power went keeps its name or
+ * gets another, and is not sent (recover.c). */
+int tier_recover(struct tier *tier);
 /* Background work begins: the line moves, jobs go on. */
 void tier_start(struct tier *tier);
 /* First contact: the container is there, is the one this cache belongs to
@@ -204,6 +208,7 @@ struct tier_status {
 	uint64_t waits; /* opens that waited for the store */
 	uint64_t ahead_files, ahead_used; /* fetched ahead; opened since */
 	uint64_t pending, dirty_bytes, dirty_files, set_aside, conflicts;
+	uint64_t unconfirmed, recovered; /* by a power cut, see cache.h */
 	uint64_t groups;
 	int64_t oldest_dirty_ns; /* age */
 	char held_by[512];	 /* the name at the head of the line, and why */

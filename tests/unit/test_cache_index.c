@@ -98,11 +98,18 @@ END_TEST
 START_TEST(crash_and_boot_is_unclean)
 {
 	struct test_cache *t = test_cache_new(MIB);
+	struct cache_txn *txn;
 
 	test_cache_close(t);
 	test_crash(t, make_d);
 	test_reboot(t);
 	ck_assert(test_reopen(t).unclean);
+	test_cache_close(t);
+	/* Whoever died in the middle of it is followed by one that goes on. */
+	ck_assert(test_reopen(t).unclean);
+	txn = test_write(t);
+	OK(cache_recovered(txn));
+	OK(cache_commit(txn));
 	test_cache_close(t);
 	ck_assert(!test_reopen(t).unclean);
 	test_cache_free(t);
