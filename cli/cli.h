@@ -33,6 +33,7 @@ int cli_pin(int argc, char **argv);
 int cli_unpin(int argc, char **argv);
 int cli_evict(int argc, char **argv);
 int cli_conflicts(int argc, char **argv);
+int cli_upgrade(int argc, char **argv);
 
 /* ---- saying things (cli/text.c) ---- */
 

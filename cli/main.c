@@ -19,6 +19,7 @@ static const struct {
 	{ "unpin", cli_unpin, "let go again" },
 	{ "evict", cli_evict, "drop clean local bytes now" },
 	{ "conflicts", cli_conflicts, "both sides of every lost race" },
+	{ "upgrade", cli_upgrade, "hand a mount to this version" },
 };
 #define COMMANDS_NR (sizeof(commands) / sizeof(commands[0]))
 

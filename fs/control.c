@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fs/link.h"
 
 enum slot_state { SLOT_FREE, SLOT_RUNNING, SLOT_ENDED };
 
@@ -36,12 +37,15 @@ struct fs_control {
 	char path[108];
 	ino_t inode; /* of that file */
 	int listen_fd;
-	int stop_fd; /* the mount ends */
-	int wake_fd; /* a connection ended */
-	int jobs_fd; /* background jobs were added */
+	int stop_fd;	/* the mount ends */
+	int wake_fd;	/* a connection ended */
+	int jobs_fd;	/* background jobs were added */
+	int refused_fd; /* see `refused` */
 	pthread_t accept_thread, jobs_thread;
 	struct base_mutex mutex; /* the states of: */
 	struct slot slots[FS_CONTROL_CONNS_MAX];
+	bool upgrading; /* and these: a command waits for the keeper */
+	char refused[512];
 };
 
 static void ring(int fd)
@@ -68,6 +72,58 @@ const struct fs_control_config *fs_control_config(struct fs_control *control)
 void fs_control_kick_jobs(struct fs_control *control)
 {
 	ring(control->jobs_fd);
+}
+
+/* ---- upgrade ---- */
+
+void fs_control_refused(struct fs_control *control, const char *text)
+{
+	base_lock(&control->mutex);
+	snprintf(control->refused, sizeof(control->refused), "%s", text);
+	base_unlock(&control->mutex);
+	ring(control->refused_fd);
+}
+
+/* One at a time: with `on` false if there is one already. */
+static bool set_upgrading(struct fs_control *c, bool on)
+{
+	bool was;
+
+	base_lock(&c->mutex);
+	was = c->upgrading;
+	c->upgrading = on;
+	base_unlock(&c->mutex);
+	return was != on;
+}
+
+/* Its answer is an error, or the end of the connection, which is also the end
+ * of this process. */
+static json_t *upgrade(struct fs_control_conn *conn, const json_t *request)
+{
+	struct fs_control *c = conn->control;
+	const char *binary =
+		json_string_value(json_object_get(request, "binary"));
+	struct pollfd pfds[] = {
+		{ .fd = c->refused_fd, .events = POLLIN },
+		{ .fd = conn->stop_fd, .events = POLLIN },
+	};
+	char why[sizeof(c->refused)];
+
+	if (binary == NULL || binary[0] != '/')
+		return fs_control_error(-EINVAL, "no path of a binary");
+	if (!set_upgrading(c, true))
+		return fs_control_error(-EBUSY, "another upgrade is under way");
+	unring(c->refused_fd);
+	fs_link_upgrade(conn->m->link, binary);
+	while (poll(pfds, 2, -1) < 0 && errno == EINTR)
+		continue;
+	set_upgrading(c, false);
+	if (pfds[1].revents != 0)
+		return fs_control_error(-ECANCELED, "the mount ends");
+	base_lock(&c->mutex);
+	snprintf(why, sizeof(why), "%s", c->refused);
+	base_unlock(&c->mutex);
+	return fs_control_error(-EPROTO, "%s: %s", binary, why);
 }
 
 /* ---- lines ---- */
@@ -151,6 +207,7 @@ static const struct {
 	{ "unpin", fs_control_pin },
 	{ "evict", fs_control_evict },
 	{ "prefetch", fs_control_prefetch },
+	{ "upgrade", upgrade },
 };
 
 static json_t *dispatch(struct fs_control_conn *conn, const json_t *request)
@@ -384,6 +441,7 @@ static void free_control(struct fs_control *c)
 	close(c->stop_fd);
 	close(c->wake_fd);
 	close(c->jobs_fd);
+	close(c->refused_fd);
 	base_mutex_fini(&c->mutex);
 	free(c);
 }
@@ -399,6 +457,7 @@ int fs_control_start(const struct fs_control_config *config,
 	c->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->jobs_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	c->refused_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->listen_fd = open_socket(c);
 	if (c->listen_fd < 0) {
 		err = c->listen_fd;

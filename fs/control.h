@@ -36,6 +36,8 @@ struct fs_control_config {
 
 int fs_control_start(const struct fs_control_config *config,
 	struct fs_control **ret_control, char *why, size_t why_bytes);
+/* The keeper says why there is no upgrade. */
+void fs_control_refused(struct fs_control *control, const char *text);
 /* No command runs afterwards.  Before tier_stop(). */
 void fs_control_stop(struct fs_control *control);
 

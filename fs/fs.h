@@ -85,6 +85,8 @@ int fs_mountinfo_device(const char *device, struct fs_mountinfo *ret);
  *	{"cmd": "evict", "paths": [P...]}
  *	{"cmd": "prefetch", "paths": [P...], "pin": B, "meta": B,
  *	 "background": B, "check": B}		progress: {"files_done", ...}
+ *	{"cmd": "upgrade", "binary": TEXT}	an error, or the connection ends:
+ *						another worker answers
  *
  * Paths are relative to the root of the mount, "" for the root itself; see
  * fs_path_json().

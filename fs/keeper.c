@@ -4,7 +4,7 @@
  *	STARTING   the worker opens cache and store; nothing is mounted
  *	MOUNTED	   mounted; no worker answers yet (requests wait)
  *	UP	   the worker answers
- *	HANDING	   UP, and the worker finishes what it has for `next`
+ *	HANDING	   the worker finishes what it has; `next` waits for its end
  *	ENDING	   was asked to stop, or was unmounted; has ENDING_MS left
  *
  *	STARTING -r-> MOUNTED -u-> UP -y of next-> HANDING
@@ -56,6 +56,8 @@
 #define DEATHS_MAX 5
 /* INIT comes with mount(2). */
 #define INIT_MS 5000
+/* A worker that hands over answers what it has, and no more. */
+#define HANDING_MS 2000
 /* What read(2) of /dev/fuse wants at least, and some more. */
 #define READ_BYTES 16384
 /* Packets taken in a row: a worker that floods holds up nothing else. */
@@ -71,15 +73,17 @@ struct keeper {
 	char **argv; /* of a worker */
 	enum keeper_state state;
 	struct fs_proc worker, next;
-	int exe; /* that the next worker runs, unless it is an upgrade */
+	int exe;      /* that workers run */
+	int next_exe; /* of an upgrade, until it answers; or -1 */
 	int sigfd, fuse_fd, table_fd;
 	int report_fd; /* to the parent; -1: none, or told already */
 	struct fs_link_mount mount;
 	bool can_resend;
 	unsigned deaths;     /* in a row, each too soon */
 	int64_t up_ms;	     /* since when the worker answers */
-	int64_t deadline_ms; /* in ENDING */
+	int64_t deadline_ms; /* in ENDING and HANDING */
 	bool was_up, asked, failed, killed;
+	bool refused; /* the upgrade that is under way */
 	int exit_status;
 	char packet[FS_LINK_PACKET_MAX + 1];
 	char init[READ_BYTES];
@@ -176,6 +180,96 @@ static void kill_workers(struct keeper *k)
 		kill(k->next.pid, SIGKILL);
 }
 
+/* ---- upgrade ---- */
+
+static void drop_next(struct keeper *k)
+{
+	if (k->next_exe >= 0)
+		close(k->next_exe);
+	k->next_exe = -1;
+}
+
+static void refuse(struct keeper *k, const char *text)
+{
+	char packet[FS_LINK_PACKET_MAX];
+	int n = snprintf(packet, sizeof(packet), "n%s", text);
+
+	k->refused = true;
+	if (n >= (int)sizeof(packet))
+		n = sizeof(packet) - 1;
+	tell(&k->worker, packet, (size_t)n);
+}
+
+/* A worker of that binary that opens nothing yet, and says whether it could
+ * serve this mount. */
+static void begin_upgrade(struct keeper *k, const char *binary)
+{
+	int err = 0;
+
+	if (k->state != UP || k->next.pid != 0 || k->opt->io_uring) {
+		refuse(k,
+			k->opt->io_uring
+				? "with io_uring a mount cannot be handed "
+				  "over; unmount it and mount it again"
+				: "another upgrade is under way; wait for it");
+		return;
+	}
+	k->refused = false;
+	k->next_exe = open(binary, O_RDONLY | O_CLOEXEC);
+	if (k->next_exe < 0)
+		err = -errno;
+	snprintf(
+		k->argv[FS_WORKER_HOW], FS_WORKER_HOW_BYTES, FS_WORKER_STANDBY);
+	if (err == 0)
+		err = fs_spawn(&k->next, k->next_exe, k->argv, k->fuse_fd,
+			k->table_fd);
+	if (err == 0) {
+		tell_mount(k, &k->next, 'c');
+		return;
+	}
+	refuse(k, strerrordesc_np(-err));
+	drop_next(k);
+}
+
+static void hand_over(struct keeper *k)
+{
+	if (k->state != UP)
+		return;
+	k->state = HANDING;
+	k->deadline_ms = now_ms() + HANDING_MS;
+	tell_word(&k->worker, 'h');
+}
+
+/* The one before is gone: K1. */
+static void promote(struct keeper *k)
+{
+	int old = k->exe;
+
+	k->worker = k->next;
+	memset(&k->next, 0, sizeof(k->next));
+	/* Kept until the new one answers. */
+	k->exe = k->next_exe;
+	k->next_exe = old;
+	k->mount.upgrades++;
+	k->state = MOUNTED;
+	k->up_ms = 0;
+	tell_word(&k->worker, 'o');
+}
+
+/* The new one did not come to answer. */
+static void take_back(struct keeper *k)
+{
+	int failed = k->exe;
+
+	if (k->next_exe < 0 || k->next.pid != 0)
+		return;
+	log_error("the new binary cannot serve %s: the one before goes on",
+		k->opt->mountpoint);
+	k->exe = k->next_exe;
+	k->next_exe = failed;
+	drop_next(k);
+}
+
 /* ---- mounting ---- */
 
 /* The kernel's first message is for all workers of this mount. */
@@ -227,10 +321,9 @@ static void do_mount(struct keeper *k)
 
 static void start_worker(struct keeper *k)
 {
-	static char again[] = FS_WORKER_AGAIN;
 	int err;
 
-	k->argv[FS_WORKER_HOW] = again;
+	snprintf(k->argv[FS_WORKER_HOW], FS_WORKER_HOW_BYTES, FS_WORKER_AGAIN);
 	err = fs_spawn(&k->worker, k->exe, k->argv, k->fuse_fd, k->table_fd);
 	k->mount.restarts++;
 	k->state = MOUNTED;
@@ -304,6 +397,13 @@ static bool worker_gone(struct keeper *k, int status)
 		k->exit_status = FS_EXIT_FAILED;
 		return true;
 	}
+	if (k->state == HANDING && k->next.pid != 0) {
+		promote(k);
+		return false;
+	}
+	if (k->next.pid != 0)
+		kill(k->next.pid, SIGKILL);
+	take_back(k);
 	why = why_not_again(k);
 	say_death(k, status, why);
 	if (why != NULL) {
@@ -322,6 +422,8 @@ static void worker_up(struct keeper *k)
 		return;
 	k->state = UP;
 	k->up_ms = now_ms();
+	/* The binary before, if this was an upgrade. */
+	drop_next(k);
 	if (k->was_up)
 		return;
 	k->was_up = true;
@@ -364,8 +466,22 @@ static void handle_packet(struct keeper *k, char *text, size_t bytes)
 	case 'e':
 		begin_end(k, false);
 		break;
+	case 'x':
+		begin_upgrade(k, text + 1);
+		break;
 	default:
 		break;
+	}
+}
+
+/* Of a worker that could take over. */
+static void handle_standby(struct keeper *k, char *text, size_t bytes)
+{
+	if (text[0] == 'y') {
+		hand_over(k);
+	} else if (text[0] == 'f') {
+		refuse(k, bytes > 2 ? text + 2 : "no reason");
+		kill(k->next.pid, SIGKILL);
 	}
 }
 
@@ -378,7 +494,10 @@ static void read_packets(struct keeper *k, const struct fs_proc *proc)
 		if (n <= 0)
 			return;
 		k->packet[n] = '\0';
-		handle_packet(k, k->packet, (size_t)n);
+		if (proc == &k->worker)
+			handle_packet(k, k->packet, (size_t)n);
+		else
+			handle_standby(k, k->packet, (size_t)n);
 	}
 }
 
@@ -391,6 +510,15 @@ static bool reap(struct keeper *k)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == k->next.pid) {
+			read_packets(k, &k->next);
+			fs_proc_fini(&k->next);
+			drop_next(k);
+			if (!k->refused)
+				refuse(k, "the new binary ended at once");
+			if (k->state == HANDING)
+				kill(k->worker.pid, SIGKILL);
+		}
 		if (pid != k->worker.pid)
 			continue;
 		/* Its last words may still lie there. */
@@ -424,17 +552,22 @@ static void keep(struct keeper *k)
 			{ .fd = k->worker.pid ? k->worker.sock : -1,
 				.events = POLLIN },
 			{ .fd = k->report_fd, .events = 0 },
+			{ .fd = k->next.pid ? k->next.sock : -1,
+				.events = POLLIN },
 		};
-		int64_t left = -1;
+		bool timed = (k->state == ENDING && !k->killed) ||
+			k->state == HANDING;
+		int64_t left = timed ? k->deadline_ms - now_ms() : -1;
 
-		if (k->state == ENDING && !k->killed) {
-			left = k->deadline_ms - now_ms();
-			left = left < 0 ? 0 : left;
-		}
 		/* Its end is told by SIGCHLD. */
 		if (k->killed)
 			pfds[1].fd = -1;
-		if (poll(pfds, 3, (int)left) < 0 && errno != EINTR)
+		if (poll(pfds, 4, timed && left < 0 ? 0 : (int)left) < 0 &&
+			errno != EINTR)
+			return;
+		if (pfds[3].revents & POLLIN)
+			read_packets(k, &k->next);
+		else if (pfds[3].revents != 0 && reap(k))
 			return;
 		if (pfds[1].revents & POLLIN)
 			read_packets(k, &k->worker);
@@ -446,6 +579,8 @@ static void keep(struct keeper *k)
 			close_report(k);
 			begin_end(k, true);
 		}
+		if (k->state == HANDING && now_ms() >= k->deadline_ms)
+			kill(k->worker.pid, SIGKILL);
 		if (k->state == ENDING && !k->killed &&
 			now_ms() >= k->deadline_ms) {
 			log_error("the worker does not end: killed; what was "
@@ -505,6 +640,7 @@ int fs_keeper_main(const struct fs_options *opt, char **argv, int report_fd)
 	k.opt = opt;
 	k.argv = argv;
 	k.report_fd = report_fd;
+	k.next_exe = -1;
 	base_log_init(opt->foreground ? BASE_LOG_STDERR : BASE_LOG_SYSLOG,
 		(enum base_log_level)opt->log_level);
 	if (begin(&k, why, sizeof(why)) < 0) {

@@ -22,9 +22,10 @@
 
 #include "fs/mount.h"
 
-/* The words of a worker's command line that say how it begins, in
- * argv[FS_WORKER_HOW]. */
+/* The words of a worker's command line that say how it begins: in
+ * argv[FS_WORKER_HOW], which has room for all of them. */
 #define FS_WORKER_HOW 3
+#define FS_WORKER_HOW_BYTES 16
 #define FS_WORKER_FIRST "first"	    /* nothing is mounted yet */
 #define FS_WORKER_AGAIN "again"	    /* after one that died */
 #define FS_WORKER_STANDBY "standby" /* opens nothing before it is told */

@@ -50,7 +50,7 @@
 
 /* What a worker must know of the mount. */
 struct fs_link_mount {
-	uint32_t restarts; /* 0: the first worker of this mount */
+	uint32_t restarts, upgrades; /* both 0: the first worker */
 	uint32_t init_bytes, reply_bytes;
 	char device[FS_LINK_DEVICE_MAX]; /* "MAJOR:MINOR" */
 	uint8_t init[FS_LINK_INIT_MAX];	 /* the kernel's message */

@@ -52,6 +52,8 @@
 /* One that was away is asked this often which it is. */
 #define SUSPECT_ASK_NS 2000000000LL
 #define WHY_BYTES 1024
+/* How long a worker that hands over answers what it has. */
+#define DRAIN_MS 250
 
 struct worker {
 	const struct fs_options *opt;
@@ -525,7 +527,68 @@ static int serve(struct worker *w, char *why, size_t why_bytes)
 	return fs_control_start(&control, &w->control, why, why_bytes);
 }
 
+/* ---- another takes over ---- */
+
+/* What was taken is answered, as far as it needs nothing from afar; the rest
+ * comes again.  Nothing is closed: whoever comes next finds it as after a
+ * crash, only that nobody waits for anything then. */
+static _Noreturn void hand_over(struct worker *w)
+{
+	struct pollfd pfd = { .events = POLLIN };
+
+	pfd.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	atomic_store(&w->m.drained_fd, pfd.fd);
+	fs_session_stop(w->session);
+	if (atomic_load(&w->m.calls) > 0)
+		poll(&pfd, 1, DRAIN_MS);
+	log_info("handing %s over", w->opt->mountpoint);
+	_exit(0);
+}
+
+/* Could this version serve that mount?  Opens nothing. */
+static int stand_by(struct worker *w, char *why, size_t why_bytes)
+{
+	uint8_t reply[FS_LINK_INIT_MAX];
+	struct fs_table *table;
+	int err;
+
+	if (fs_link_wait(w->link, -1) != FS_LINK_CHECK)
+		return -ECANCELED;
+	err = fs_table_map(w->link->table_fd, &table);
+	if (err == 0) {
+		fs_table_unmap(table);
+		err = (int)fs_init_reply(
+			&w->m, &w->link->mount, reply, sizeof(reply));
+	}
+	if (err < 0) {
+		snprintf(why, why_bytes,
+			"version " FOREBAY_VERSION " does not fit this mount; "
+			"unmount it and mount it again");
+		return -EPROTO;
+	}
+	fs_link_fits(w->link);
+	return fs_link_wait(w->link, -1) == FS_LINK_OPEN ? 0 : -ECANCELED;
+}
+
 /* ---- running ---- */
+
+/* True when this worker ends. */
+static bool hear_keeper(struct worker *w)
+{
+	switch (fs_link_wait(w->link, 0)) {
+	case FS_LINK_NONE:
+		return false;
+	case FS_LINK_REFUSED:
+		fs_control_refused(w->control, w->link->text);
+		return false;
+	case FS_LINK_HANDOVER:
+		hand_over(w);
+	default:
+		/* A keeper that was killed could not do it. */
+		fs_mountpoint_detach(w->opt->mountpoint, w->link->mount.device);
+		return true;
+	}
+}
 
 static void run(struct worker *w)
 {
@@ -540,12 +603,8 @@ static void run(struct worker *w)
 
 		if (poll(pfds, 4, -1) < 0 && errno != EINTR)
 			return;
-		if (pfds[0].revents != 0) {
-			/* A keeper that was killed could not do it. */
-			fs_mountpoint_detach(
-				w->opt->mountpoint, w->link->mount.device);
+		if (pfds[0].revents != 0 && hear_keeper(w))
 			return;
-		}
 		if (pfds[1].revents != 0) {
 			fs_link_ending(w->link);
 			return;
@@ -613,6 +672,7 @@ static int worker_main(
 		.state = BLOB_STATE_UP,
 		.m = { .opt = *opt,
 			.link = link,
+			.drained_fd = -1,
 			.passthrough = opt->passthrough,
 			.owner = geteuid(),
 			.owner_gid = getegid() } };
@@ -624,7 +684,11 @@ static int worker_main(
 	w.gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	base_mutex_init(&w.mutex, BASE_RANK_STAT);
 	base_mutex_init(&w.contact_mutex, BASE_RANK_FS_SESSION);
-	err = open_stack(&w, why, sizeof(why));
+	err = strcmp(how, FS_WORKER_STANDBY) == 0
+		? stand_by(&w, why, sizeof(why))
+		: 0;
+	if (err == 0)
+		err = open_stack(&w, why, sizeof(why));
 	discard = err < 0 && w.fresh;
 	if (err == 0) {
 		w.m.started_ns = base_boot_ns(w.m.env);
@@ -682,7 +746,8 @@ static char **worker_argv(
 	argv[0] = base_strdup("forebay");
 	argv[ARG_WORKER] = base_strdup("worker");
 	argv[ARG_VERSION] = base_strdup(NUMBER(FS_LINK_VERSION));
-	argv[ARG_HOW] = base_strdup(FS_WORKER_FIRST);
+	argv[ARG_HOW] = base_calloc(1, FS_WORKER_HOW_BYTES);
+	snprintf(argv[ARG_HOW], FS_WORKER_HOW_BYTES, FS_WORKER_FIRST);
 	argv[ARG_STORE] = base_strdup(opt->store);
 	argv[ARG_MOUNTPOINT] = base_strdup(opt->mountpoint);
 	argv[ARG_OPTIONS] = base_strdup(args->options ? args->options : "");

@@ -63,6 +63,10 @@ struct fs_mount {
 	struct fs_replied *replied;
 	/* Agreed with the kernel, and possible on the cache's file system. */
 	bool passthrough;
+	/* Requests under way (struct fs_call).  While they are waited for,
+	 * drained_fd is an eventfd that hears of the last one's end. */
+	_Atomic uint64_t calls;
+	_Atomic int drained_fd;
 	int64_t started_ns;
 	uid_t owner; /* who mounted */
 	gid_t owner_gid;

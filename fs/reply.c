@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "fs/handle.h"
 #include "fs/notify.h"
@@ -62,15 +64,25 @@ void *fs_call_new(fuse_req_t req, size_t bytes)
 	call->m = fs_mount_of(req);
 	call->request = fs_request_id(&again);
 	call->slot = FS_REPLIED_NONE;
+	atomic_fetch_add(&call->m->calls, 1);
 	return call;
 }
 
 void fs_call_end(struct fs_call *call)
 {
-	fs_replied_give(call->m->replied, call->slot);
+	struct fs_mount *m = call->m;
+	uint64_t one = 1;
+	int fd;
+
+	fs_replied_give(m->replied, call->slot);
 	if (call->fini != NULL)
 		call->fini(call);
 	free(call);
+	if (atomic_fetch_sub(&m->calls, 1) != 1)
+		return;
+	fd = atomic_load(&m->drained_fd);
+	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
+		log_error("eventfd: %s", strerrordesc_np(errno));
 }
 
 int fs_call_done(struct fs_call *call, struct cache_txn *txn, uint64_t ino)

@@ -217,7 +217,7 @@ int fs_session_new(struct fs_mount *m, struct fs_session **ret_session)
 	s = base_calloc(1, sizeof(*s));
 	s->m = m;
 	s->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s->again = m->link->mount.restarts > 0;
+	s->again = m->link->mount.restarts + m->link->mount.upgrades > 0;
 	sigaction(WAKE_SIGNAL, &wake, NULL);
 	*ret_session = s;
 	return 0;
