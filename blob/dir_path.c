@@ -165,48 +165,6 @@ int dir_open_parent(const struct dir_root *root, const char *name, int *ret_fd,
 	return 0;
 }
 
-/* Somebody else may make it first, which is as good. */
-static int name_implicit(struct dir_root *root, struct dir_tmp *tmp, int parent,
-	const char *last)
-{
-	if (renameat2(root->tmp_fd, tmp->name, parent, last,
-		    RENAME_NOREPLACE) == 0) {
-		tmp->name[0] = '\0'; /* no longer ours to drop */
-		return 0;
-	}
-	/* Not every file system knows the flag. */
-	if (errno == EINVAL && mkdirat(parent, last, 0755) == 0)
-		return 0;
-	return errno == EEXIST ? 0 : -errno;
-}
-
-/* Makes the directory path[0..len), complete with the mark that nobody asked
- * for it, so that it never shows without. */
-static int make_implicit(struct dir_root *root, const char *path, size_t len)
-{
-	struct dir_record rec = { .implicit = true };
-	struct dir_tmp tmp = DIR_TMP_INIT;
-	char name[PATH_MAX];
-	const char *last;
-	int parent, err;
-
-	memcpy(name, path, len);
-	name[len] = '\0';
-	err = dir_open_parent(root, name, &parent, &last);
-	if (err)
-		return err;
-	err = dir_tmp_dir(root, &tmp);
-	if (!err)
-		err = dir_tmp_seal(root, &tmp, &rec, NULL, 0);
-	if (!err)
-		err = name_implicit(root, &tmp, parent, last);
-	if (!err && fsync(parent) < 0)
-		err = -errno;
-	dir_tmp_drop(root, &tmp);
-	close(parent);
-	return err;
-}
-
 int dir_make_parent(
 	struct dir_root *root, const char *name, int *ret_fd, const char **last)
 {
@@ -229,7 +187,7 @@ int dir_make_parent(
 				continue;
 			}
 			if (fd == -ENOENT)
-				fd = make_implicit(root, name, have);
+				fd = dir_implicit_make(root, name, have);
 			/* ENOENT: removed again meanwhile, once more. */
 			if (fd < 0 && fd != -ENOENT)
 				return fd;

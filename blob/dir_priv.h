@@ -191,6 +191,14 @@ ssize_t dir_read_target(int path_fd, char *buf, size_t bytes);
 void dir_hex(const uint8_t *bytes, size_t len, char *ret);
 uint64_t dir_random(void);
 
+/* ---- dir_implicit.c ---- */
+/* Makes the directory path[0..len), complete with the mark that nobody asked
+ * for it, so that it never shows without. */
+int dir_implicit_make(struct dir_root *root, const char *path, size_t len);
+/* Removes those above `name` that have the mark and nothing in them.  Under
+ * the publish lock.  Not synced: one that comes back does no harm. */
+void dir_implicit_prune(struct dir_root *root, const char *name);
+
 /* ---- dir_meta.c, dir_record.c ---- */
 struct dir_stat {
 	uint64_t dev, ino, size, rdev;

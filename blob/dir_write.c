@@ -493,6 +493,8 @@ enum blob_result dir_op_delete(struct dir_job *job)
 		return dir_errno(req, err);
 	dir_publish_lock(job);
 	err = delete_locked(job, parent, last, trash, &st);
+	if (!err)
+		dir_implicit_prune(root, req->name);
 	dir_publish_unlock(job);
 	if (!err) {
 		/* First: once it is unlinked its number may be another's. */

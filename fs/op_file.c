@@ -294,9 +294,9 @@ void fs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *buf,
 	if (!open.write || open.file->wfd < 0)
 		fs_reply_err(req, -EBADF);
 	else if (fs_written_may_write(m->handles))
-		write_now(req, open.file, buf, off, fi->kill_suidgid);
+		write_now(req, open.file, buf, off, fs_kills_setid(req, fi));
 	else
-		write_later(req, open.file, buf, off, fi->kill_suidgid);
+		write_later(req, open.file, buf, off, fs_kills_setid(req, fi));
 	fs_file_put(m->handles, open.file);
 }
 

@@ -239,7 +239,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	op->ready.truncate = is_write(fi) && (fi->flags & O_TRUNC) &&
 		!fs_request_replied(req, &done);
-	op->ready.kill_setid = op->ready.truncate && fi->kill_suidgid;
+	op->ready.kill_setid = op->ready.truncate && fs_kills_setid(req, fi);
 	op->ready.rdwr = (fi->flags & O_ACCMODE) == O_RDWR;
 	op->ready.call = &op->name.call;
 	open_start(&op->name.call, 0);

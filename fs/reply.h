@@ -90,6 +90,20 @@ static inline struct fs_mount *fs_mount_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
+/* Does this open or write clear the set-id bits?  libfuse before 3.18 does not
+ * hand on what the kernel says of it: then whoever is not root does. */
+static inline bool fs_kills_setid(
+	fuse_req_t req, const struct fuse_file_info *fi)
+{
+#if FUSE_USE_VERSION >= 318
+	(void)req;
+	return fi->kill_suidgid;
+#else
+	(void)fi;
+	return fuse_req_ctx(req)->uid != 0;
+#endif
+}
+
 void fs_reply_err(fuse_req_t req, int err);
 
 /* Seconds for the kernel. */

@@ -144,6 +144,31 @@ START_TEST(nothing_is_left_over)
 }
 END_TEST
 
+START_TEST(directory_that_nobody_asked_for_goes_with_its_last_blob)
+{
+	static const struct blob_kv dir_meta[] = { KV("hdi_isfolder", "true"),
+		KV("permissions", "16877") };
+	char etag[BLOB_ETAG_MAX], other[BLOB_ETAG_MAX];
+	struct stat st;
+
+	ck_assert_int_eq(put("a/b/c/f", NULL, "x", NULL, 0, etag), BLOB_OK);
+	ck_assert_int_eq(put("a/g", NULL, "x", NULL, 0, other), BLOB_OK);
+	ck_assert_int_eq(lstat(at("a/b/c"), &st), 0);
+	ck_assert_uint_eq(st.st_mode, S_IFDIR | 0755);
+	ck_assert_int_eq(delete ("a/b/c/f", etag), BLOB_OK);
+	ck_assert_int_ne(lstat(at("a/b"), &st), 0);
+	/* Now somebody asks for it. */
+	ck_assert_int_eq(put("a", NULL, "", dir_meta, 2, NULL), BLOB_OK);
+	ck_assert_int_eq(delete ("a/g", other), BLOB_OK);
+	ck_assert_int_eq(lstat(at("a"), &st), 0);
+	/* Made by hand: asked for, too. */
+	ck_assert_int_eq(mkdir(at("hand"), 0755), 0);
+	ck_assert_int_eq(put("hand/f", NULL, "x", NULL, 0, etag), BLOB_OK);
+	ck_assert_int_eq(delete ("hand/f", etag), BLOB_OK);
+	ck_assert_int_eq(lstat(at("hand"), &st), 0);
+}
+END_TEST
+
 /* ---- other hands ---- */
 
 START_TEST(write_in_place_moves_the_etag_and_voids_what_was_known)
@@ -276,6 +301,8 @@ START_TEST(directory_that_is_not_empty_is_busy)
 	ck_assert_int_eq(put("d", etag, "a file", NULL, 0, NULL), BLOB_BUSY);
 	must_hold("d/f", "x");
 	ck_assert_int_eq(delete ("d/f", child), BLOB_OK);
+	ck_assert_int_eq(mkdir(at("d"), 0755), 0);
+	etag_of("d", etag);
 	ck_assert_int_eq(put("d", etag, "a file", NULL, 0, etag), BLOB_OK);
 	must_be_file("d", "a file");
 	ck_assert_int_eq(delete ("d", etag), BLOB_OK);
@@ -373,6 +400,8 @@ static TCase *files_case(void)
 	tcase_add_test(t, symlink_and_directory_blobs_are_real);
 	tcase_add_test(t, symlink_bytes_that_are_no_target_stay_a_file);
 	tcase_add_test(t, nothing_is_left_over);
+	tcase_add_test(
+		t, directory_that_nobody_asked_for_goes_with_its_last_blob);
 	return t;
 }
 
