@@ -169,7 +169,7 @@ static int apply(struct work *w, struct cache_txn *txn)
 	if (w->restore)
 		return apply_restore(w, txn);
 	if (w->op == BLOB_DELETE)
-		err = cache_remote_del(txn, w->row.name);
+		err = tier_remote_gone(w->tier, txn, w->row.name);
 	else
 		err = put_remote(w, txn);
 	if (err == -ENOENT)

@@ -147,7 +147,7 @@ static int enter_elsewhere(struct lost *lost)
 static int leave_theirs(struct lost *lost)
 {
 	struct work *w = lost->w;
-	int err = cache_remote_del(lost->txn, w->row.name);
+	int err = tier_remote_gone(w->tier, lost->txn, w->row.name);
 
 	if (err == -ENOENT)
 		err = 0;

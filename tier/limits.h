@@ -121,6 +121,9 @@
 
 /* ---- listing ---- */
 
+/* Deleted names remembered against listings that are older: some 10 MiB, and
+ * more than are deleted while one page is under way. */
+#define TIER_GONE_MAX 65536
 /* Names merged in one transaction: a few milliseconds of the writer. */
 #define TIER_MERGE_BATCH 256
 /* A directory with at most this many names is revalidated by listing it. */

@@ -19,15 +19,16 @@
 #include <stdlib.h>
 
 /* M1 */
-static int may_change(struct cache_txn *txn, const char *path,
-	uint64_t known_seq, uint64_t start_seq, bool *ret)
+static int may_change(struct tier *tier, struct cache_txn *txn,
+	const char *path, uint64_t known_seq, uint64_t start_seq, bool *ret)
 {
 	struct cache_sent sent;
 	bool owed;
 	int err;
 
 	*ret = false;
-	if (known_seq >= start_seq)
+	if (known_seq >= start_seq ||
+		(known_seq == 0 && tier_gone_since(tier, path, start_seq)))
 		return 0;
 	err = cache_owed_any(txn, path, &owed);
 	if (err == 0 && !owed)
@@ -385,8 +386,15 @@ static int merge_blob(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 		strlen(tier_path_last(path, &len)) + 1);
 	remote.name = path;
 	remote.known_seq = start_seq;
+	/* A directory took the blob's own name, and its rows with it. */
+	if (strcmp(path, plain) != 0) {
+		err = may_change(tier, txn, plain, 0, start_seq, &may);
+		if (err < 0 || !may)
+			goto out;
+	}
 	known = cache_remote_get(txn, path, &old) == 0;
-	err = may_change(txn, path, known ? old.known_seq : 0, start_seq, &may);
+	err = may_change(
+		tier, txn, path, known ? old.known_seq : 0, start_seq, &may);
 	if (err == 0 && may)
 		err = tier_late(tier, txn, &remote, &mark);
 	if (err > 0)
@@ -426,7 +434,7 @@ int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	if (!entry->prefix)
 		return merge_blob(
 			tier, txn, parent, name, entry, start_seq, ret_name);
-	err = may_change(txn, entry->name, 0, start_seq, &may);
+	err = may_change(tier, txn, entry->name, 0, start_seq, &may);
 	if (err < 0 || !may)
 		return err;
 	return show_prefix(tier, txn, parent, name, entry->name);
@@ -446,14 +454,14 @@ int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	if (err < 0)
 		return err;
 	known = cache_remote_get(txn, path.data, &old) == 0;
-	err = may_change(
-		txn, path.data, known ? old.known_seq : 0, start_seq, &may);
+	err = may_change(tier, txn, path.data, known ? old.known_seq : 0,
+		start_seq, &may);
 	if (known)
 		cache_remote_fini(&old);
 	if (err < 0 || !may)
 		goto out;
 	if (known)
-		err = cache_remote_del(txn, path.data);
+		err = tier_remote_gone(tier, txn, path.data);
 	if (err == 0)
 		err = cache_dentry_get(txn, parent, name, &dentry);
 	if (err == 0)

@@ -57,6 +57,7 @@ struct tier_order {
 
 struct tier_ahead;   /* ahead.c */
 struct tier_fetches; /* fetch.c */
+struct tier_gone;    /* gone.c */
 struct tier_lists;   /* list.c */
 struct tier_line;    /* line.c */
 struct tier_jobs;    /* prefetch.c */
@@ -73,6 +74,7 @@ struct tier {
 	struct tier_fetches *fetches;
 	struct tier_lists *lists;
 	struct tier_line *line;
+	struct tier_gone *gone;
 	/* WRITEBACK section 6: rises with every request sent or completed. */
 	_Atomic uint64_t known_seq;
 	_Atomic uint64_t hit_bytes, miss_bytes, sent_bytes;
@@ -86,6 +88,15 @@ struct tier {
 	unsigned requests;
 	pthread_cond_t idle;
 };
+
+struct tier_gone *tier_gone_new(void);
+void tier_gone_free(struct tier_gone *gone);
+/* cache_remote_del(), remembered: no listing that was sent before shows this
+ * name again, nor a prefix above it that is not there any more. */
+int tier_remote_gone(
+	struct tier *tier, struct cache_txn *txn, const char *name);
+/* Was the name taken out after start_seq? */
+bool tier_gone_since(struct tier *tier, const char *name, uint64_t start_seq);
 
 int tier_order_open(struct tier *tier);
 /* The epochs from this one to now become a group. */

@@ -93,7 +93,7 @@ static void begin_again(struct work *w, const struct cache_remote *remote,
 	if (remote != NULL)
 		err = cache_remote_put(txn, remote);
 	else
-		err = cache_remote_del(txn, w->row.name);
+		err = tier_remote_gone(w->tier, txn, w->row.name);
 	if (err == -ENOENT)
 		err = 0;
 	if (err == 0)

@@ -229,7 +229,7 @@ static int learn(struct work *w, struct cache_txn *txn, bool *ret_again)
 		return err == -ENOENT ? 0 : err;
 	if (w->req.result == BLOB_NOT_FOUND) {
 		cache_remote_fini(&old);
-		return cache_remote_del(txn, w->source);
+		return tier_remote_gone(w->tier, txn, w->source);
 	}
 	tier_remote_from_props(
 		w->tier, w->source, &w->req.props, &remote, &mark);

@@ -144,6 +144,7 @@ int tier_open(const struct tier_config *config, struct tier **ret_tier)
 		cache_abort(txn);
 	}
 	atomic_init(&t->known_seq, seq + 1);
+	t->gone = tier_gone_new();
 	if (err == 0)
 		err = tier_order_open(t);
 	if (err == 0)
@@ -186,6 +187,7 @@ void tier_close(struct tier *tier)
 	tier_fetches_close(tier);
 	tier_aheads_close(tier);
 	tier_lists_close(tier);
+	tier_gone_free(tier->gone);
 	base_mutex_fini(&tier->mutex);
 	free(tier->host_name);
 	free(tier);
