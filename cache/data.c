@@ -49,14 +49,21 @@ static uint64_t spread(uint64_t x)
 	return x ^ (x >> 31);
 }
 
+void cache_data_place(
+	uint64_t ino, size_t dirs_nr, size_t *ret_dir, unsigned *ret_hh)
+{
+	uint64_t hash = spread(ino);
+
+	*ret_hh = hash & (CACHE_HH_NR - 1);
+	*ret_dir = (size_t)((hash >> 32) % dirs_nr);
+}
+
 static void place_of(
 	struct cache *cache, uint64_t ino, uint64_t serial, struct place *ret)
 {
 	struct cache_data_state *d = cache->data;
-	uint64_t hash = spread(ino);
 
-	ret->hh = hash & (CACHE_HH_NR - 1);
-	ret->dir_nr = (size_t)((hash >> 32) % d->dirs_nr);
+	cache_data_place(ino, d->dirs_nr, &ret->dir_nr, &ret->hh);
 	ret->dir = &d->dirs[ret->dir_nr];
 	snprintf(ret->rel, sizeof(ret->rel), "%02x/%" PRIu64 ".%" PRIu64,
 		ret->hh, ino, serial);

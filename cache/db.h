@@ -248,6 +248,8 @@ void cache_conn_close(struct cache_conn *conn);
 /* Tables, as they are made for a fresh index (schema.c). */
 int cache_schema_open(
 	struct cache *cache, bool *ret_fresh, char *why, size_t why_bytes);
+/* The newest version that this program knows. */
+int cache_schema_version(void);
 /* Drops what was fetched but not durable when the power went (local.c). */
 int cache_local_recover(struct cache_txn *txn, uint64_t durable_flush_nr);
 

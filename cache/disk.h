@@ -55,6 +55,9 @@ struct cache_data_state {
 	size_t drops_nr, drops_cap;
 };
 
+/* Which of the directories, and which HH in it. */
+void cache_data_place(
+	uint64_t ino, size_t dirs_nr, size_t *ret_dir, unsigned *ret_hh);
 /* [sync] Unlinks what was queued, on this thread. */
 void cache_data_drain(struct cache *cache);
 /* The same as cache_data_probe() for a descriptor of one's own. */

@@ -185,6 +185,11 @@ static int explain(struct cache *cache, int code, char *why, size_t why_bytes)
 	return err;
 }
 
+int cache_schema_version(void)
+{
+	return VERSION;
+}
+
 int cache_schema_open(
 	struct cache *cache, bool *ret_fresh, char *why, size_t why_bytes)
 {

@@ -34,6 +34,7 @@ int cli_unpin(int argc, char **argv);
 int cli_evict(int argc, char **argv);
 int cli_conflicts(int argc, char **argv);
 int cli_upgrade(int argc, char **argv);
+int cli_fsck(int argc, char **argv);
 
 /* ---- saying things (cli/text.c) ---- */
 

@@ -20,6 +20,7 @@ static const struct {
 	{ "evict", cli_evict, "drop clean local bytes now" },
 	{ "conflicts", cli_conflicts, "both sides of every lost race" },
 	{ "upgrade", cli_upgrade, "hand a mount to this version" },
+	{ "fsck", cli_fsck, "check and repair a cache" },
 };
 #define COMMANDS_NR (sizeof(commands) / sizeof(commands[0]))
 

@@ -46,6 +46,22 @@ int fs_mount_run(const struct fs_mount_args *args);
 /* What the keeper starts: `forebay worker`, an exit status. */
 int fs_worker_run(int argc, char **argv);
 
+/* ---- without a mount ---- */
+
+struct fs_fsck_args {
+	const char *cache_dirs;	 /* DIR[:DIR...] */
+	const char *credentials; /* for `store`; NULL: the environment */
+	bool repair, store;
+};
+/*
+ * Checks a cache that is not mounted.  Always a report: "found" (array of
+ * "what", "name", "ino", "text"), "files", "bytes", "wrong", "moved", "lost",
+ * "clean", "repaired", with `store` also "blobs".  *ret_err: 0, or -errno and
+ * one line in ret_why.
+ */
+json_t *fs_fsck(const struct fs_fsck_args *args, int *ret_err, char *ret_why,
+	size_t why_bytes);
+
 /* ---- finding a mount ---- */
 
 /* Holds a socket MAJOR:MINOR.sock for each mount, named by the device number
