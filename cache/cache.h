@@ -334,6 +334,8 @@ bool cache_remote_held_twice(
 typedef int (*cache_remote_fn)(void *arg, const struct cache_remote *remote);
 int cache_remote_each(struct cache_txn *txn, const char *dir, const char *after,
 	bool recursive, size_t max, cache_remote_fn each, void *arg);
+/* How many there are below a directory.  Counts: for once, not for each. */
+int cache_remote_count(struct cache_txn *txn, const char *dir, uint64_t *ret);
 /* Above every known_seq in the table. */
 int cache_remote_max_seq(struct cache_txn *txn, uint64_t *ret);
 
@@ -344,6 +346,17 @@ enum cache_owed_state {
 	CACHE_OWED_SENT,  /* its visible request is in `sent` */
 	CACHE_OWED_ASIDE, /* refused for good: out of the line */
 };
+
+/* The order within a group. */
+enum cache_owed_phase {
+	CACHE_OWED_NEW,
+	CACHE_OWED_REPLACES,
+	CACHE_OWED_NEWEST, /* of its directory's: given by cache_owed_join() */
+	CACHE_OWED_DELETES,
+};
+
+/* Files longer than this have an index of their own: they are staged. */
+#define CACHE_OWED_LARGE (8ULL * 1024 * 1024)
 
 /*
  * One change that the store must be told: what `name` should hold at this
@@ -358,7 +371,8 @@ struct cache_owed {
 	char *name;	      /* allocated in results */
 	enum cache_kind kind; /* CACHE_GONE: nothing */
 	enum cache_owed_state state;
-	bool group;	 /* joined: all of it or nothing (section 5) */
+	bool group;    /* joined: all of it or nothing (section 5) */
+	uint8_t phase; /* enum cache_owed_phase: what it would be in a group */
 	bool attrs_only; /* bytes are those of the row's time in the store */
 	bool quiet;	 /* may be sent while written: seen quiet */
 	uint8_t change;	 /* enum tier_change, opaque here */
@@ -419,15 +433,33 @@ int cache_owed_last_of_epoch(
 typedef int (*cache_owed_fn)(void *arg, const struct cache_owed *row);
 int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
 	cache_owed_fn each, void *arg);
-/* All rows, set aside included, in order of seq. */
-int cache_owed_each_all(struct cache_txn *txn, cache_owed_fn each, void *arg);
+/* Unsent files longer than CACHE_OWED_LARGE, likewise. */
+int cache_owed_each_large(struct cache_txn *txn, uint64_t epoch,
+	uint64_t after_seq, cache_owed_fn each, void *arg);
+/* Rows of a group of one phase, in order of seq. */
+int cache_owed_each_phase(struct cache_txn *txn, uint64_t epoch,
+	enum cache_owed_phase phase, cache_owed_fn each, void *arg);
+/* The first phase that a group has rows of; -ENOENT: it is no group. */
+int cache_owed_first_phase(
+	struct cache_txn *txn, uint64_t epoch, enum cache_owed_phase *ret);
+/* Does this epoch have a row for that directory in phase CACHE_OWED_NEW? */
+int cache_owed_new_dir(
+	struct cache_txn *txn, uint64_t epoch, const char *name, bool *ret);
+/* Rows below directory `dir` ("" all), set aside included, in order of name. */
+int cache_owed_each_below(
+	struct cache_txn *txn, const char *dir, cache_owed_fn each, void *arg);
+/* Rows set aside after this name and seq, in order of these. */
+int cache_owed_each_aside(struct cache_txn *txn, const char *name,
+	uint64_t after_seq, cache_owed_fn each, void *arg);
 /* Of a name and what is below it ("" all), rows with seq <= upto: is any of
  * them not set aside (or a directory rename pending there), is any aside? */
 int cache_owed_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
 	bool *ret_owed, bool *ret_aside);
 /* Joins epochs a..b (WRITEBACK section 5): rows get epoch b and group; of the
  * unsent rows of one name only the newest stays, and it answers for what the
- * others said (attrs_only, displaced).  Directory renames get epoch b. */
+ * others said (attrs_only, displaced).  The newest replacement of each
+ * directory gets its phase.  Directory renames get epoch b.  Nothing may enter
+ * epoch b any more. */
 int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
 /* Renames the unsent rows below a directory (not its own) that was never sent
  * there.  Deletions stay where they are. */
@@ -452,8 +484,9 @@ int cache_owed_first_of(
 int cache_owed_repoint(
 	struct cache_txn *txn, uint64_t ino, uint64_t serial, uint64_t kept);
 struct cache_owed_totals {
-	uint64_t rows, aside; /* set aside ones are not among `rows` */
-	uint64_t bytes;	      /* of files whose content is owed */
+	/* Directory renames are among `rows`, what is set aside is not. */
+	uint64_t rows, aside;
+	uint64_t bytes; /* of files whose content is owed */
 	uint64_t groups;
 	int64_t oldest_ns; /* entered_ns of the first in line, 0: none */
 };
@@ -465,18 +498,27 @@ struct cache_owed_prefix {
 	char *old_dir, *new_dir; /* allocated in results */
 	bool deleting;		 /* all new names are there: old ones go */
 	char *cursor;		 /* last name expanded, or NULL */
+	/* Names expanded, both ways, of how many: 0, it has not begun. */
+	uint64_t done, total;
 };
 void cache_owed_prefix_fini(struct cache_owed_prefix *row);
 int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row);
 int cache_owed_prefix_put(
 	struct cache_txn *txn, const struct cache_owed_prefix *row);
 int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq);
-/* All of them, in order of seq. */
 typedef int (*cache_owed_prefix_fn)(
 	void *arg, const struct cache_owed_prefix *row);
-int cache_owed_prefix_each(
-	struct cache_txn *txn, cache_owed_prefix_fn each, void *arg);
-/* The oldest of an epoch <= `epoch`. */
+/* Those after (epoch, seq), in that order. */
+int cache_owed_prefix_each(struct cache_txn *txn, uint64_t epoch,
+	uint64_t after_seq, cache_owed_prefix_fn each, void *arg);
+/* Those whose old, or new, directory is `name` or above it; or is below it.
+ * From the top down; otherwise in no order. */
+enum cache_prefix_side { CACHE_PREFIX_OLD, CACHE_PREFIX_NEW };
+int cache_owed_prefix_above(struct cache_txn *txn, enum cache_prefix_side side,
+	const char *name, cache_owed_prefix_fn each, void *arg);
+int cache_owed_prefix_below(struct cache_txn *txn, enum cache_prefix_side side,
+	const char *name, cache_owed_prefix_fn each, void *arg);
+/* The oldest of an epoch <= `epoch`; -ENOENT. */
 int cache_owed_prefix_first(
 	struct cache_txn *txn, uint64_t epoch, struct cache_owed_prefix *ret);
 /* Does a pending prefix cover this name (as old or as new)? */

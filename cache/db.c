@@ -89,6 +89,21 @@ static void space_delta(
 	sqlite3_result_int64(context, now);
 }
 
+/* dir_of(name): what stands before the last slash, "" at the top. */
+static void dir_of(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+	const char *name = sqlite3_value_blob(argv[0]);
+	int len = sqlite3_value_bytes(argv[0]);
+
+	(void)argc;
+	while (len > 0 && name[len - 1] != '/')
+		len--;
+	if (len == 0)
+		sqlite3_result_zeroblob(context, 0);
+	else
+		sqlite3_result_blob(context, name, len - 1, SQLITE_TRANSIENT);
+}
+
 static int configure(struct cache_conn *conn, bool writer)
 {
 	char sql[256];
@@ -109,6 +124,10 @@ static int configure(struct cache_conn *conn, bool writer)
 		code = sqlite3_create_function_v2(conn->db, "space_delta", 2,
 			SQLITE_UTF8 | SQLITE_DIRECTONLY, conn, space_delta,
 			NULL, NULL, NULL);
+	if (code == SQLITE_OK)
+		code = sqlite3_create_function_v2(conn->db, "dir_of", 1,
+			SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY,
+			NULL, dir_of, NULL, NULL, NULL);
 	return code;
 }
 
@@ -188,7 +207,7 @@ static void fail(struct cache_query *q, int err)
 		q->txn->err = err;
 }
 
-void cache_db_begin(
+void cache_db_begin_sql(
 	struct cache_query *q, struct cache_txn *txn, const char *sql)
 {
 	struct cache_stmt *s = find(txn->conn, sql);

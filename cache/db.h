@@ -192,8 +192,21 @@ struct cache_query {
  * `sql` must be a literal.  Parameters and columns are taken in order.  The
  * same literal may be begun again while it is stepped through (recursion).
  */
-void cache_db_begin(
+#define cache_db_begin(q, txn, sql) cache_db_begin_sql(q, txn, CACHE_SQL(sql))
+void cache_db_begin_sql(
 	struct cache_query *q, struct cache_txn *txn, const char *sql);
+/*
+ * Notes a statement: all that the program can ever prepare after its index is
+ * open stand in one section of it, from __start_cache_sql to __stop_cache_sql,
+ * so that a test sees the plan of each.  Whoever takes SQL as an argument is
+ * called through a macro that does this.
+ */
+#define CACHE_SQL(text)                                                     \
+	({                                                                  \
+		static const char *const sql_                               \
+			__attribute__((section("cache_sql"), used)) = text; \
+		sql_;                                                       \
+	})
 void cache_db_bind_i64(struct cache_query *q, int64_t value);
 static inline void cache_db_bind_u64(struct cache_query *q, uint64_t value)
 {

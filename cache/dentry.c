@@ -296,10 +296,10 @@ int cache_is_below(struct cache_txn *txn, uint64_t ino, uint64_t dir, bool *ret)
 
 int cache_pin_set(struct cache_txn *txn, uint64_t ino, bool pinned)
 {
-	return cache_db_run_ino(txn,
-		pinned ? "INSERT OR IGNORE INTO pin VALUES (?)"
-		       : "DELETE FROM pin WHERE ino = ?",
-		ino);
+	if (pinned)
+		return cache_db_run_ino(
+			txn, "INSERT OR IGNORE INTO pin VALUES (?)", ino);
+	return cache_db_run_ino(txn, "DELETE FROM pin WHERE ino = ?", ino);
 }
 
 static int is_pinned(struct cache_txn *txn, uint64_t ino, void *arg)

@@ -152,7 +152,8 @@ static int scan_totals(struct cache_txn *txn)
 	if (err != 0)
 		return err;
 	cache_db_begin(&q, txn,
-		"SELECT coalesce(sum(state <> 2), 0), "
+		"SELECT coalesce(sum(state <> 2), 0) + "
+		"(SELECT count(*) FROM owed_prefix), "
 		"coalesce(sum(state = 2), 0), "
 		"coalesce(sum(kind = 1 AND attrs_only = 0), 0), "
 		"coalesce(sum(size * (kind = 1 AND attrs_only = 0)), 0), "

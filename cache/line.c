@@ -122,12 +122,13 @@ int cache_owed_first_epoch(struct cache_txn *txn, uint64_t *ret)
 
 	cache_db_begin(&q, txn,
 		"SELECT epoch FROM owed INDEXED BY owed_line WHERE state <> 2 "
-		"ORDER BY epoch LIMIT 1");
+		"AND epoch > 0 ORDER BY epoch LIMIT 1");
 	err = get_number(&q, &row);
 	if (err != 0)
 		return err;
 	cache_db_begin(&q, txn,
-		"SELECT epoch FROM owed_prefix ORDER BY epoch LIMIT 1");
+		"SELECT epoch FROM owed_prefix INDEXED BY prefix_line "
+		"WHERE epoch > 0 ORDER BY epoch LIMIT 1");
 	err = get_number(&q, &prefix);
 	if (err == 0)
 		*ret = row == 0 || (prefix != 0 && prefix < row) ? prefix : row;
@@ -148,16 +149,103 @@ int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
 	return cache_owed_read_each(&q, each, arg);
 }
 
-int cache_owed_each_all(struct cache_txn *txn, cache_owed_fn each, void *arg)
+int cache_owed_each_large(struct cache_txn *txn, uint64_t epoch,
+	uint64_t after_seq, cache_owed_fn each, void *arg)
 {
 	struct cache_query q;
 
 	cache_db_begin(&q, txn,
-		"SELECT " CACHE_OWED_COLUMNS " FROM owed ORDER BY seq");
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_large "
+		"WHERE size > 8388608 AND kind = 1 AND state = 0 AND "
+		"(epoch, seq) > (?, ?) ORDER BY epoch, seq");
+	cache_db_bind_u64(&q, epoch);
+	cache_db_bind_u64(&q, after_seq);
+	return cache_owed_read_each(&q, each, arg);
+}
+
+int cache_owed_each_phase(struct cache_txn *txn, uint64_t epoch,
+	enum cache_owed_phase phase, cache_owed_fn each, void *arg)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_group "
+		"WHERE grp = 1 AND state <> 2 AND epoch = ? AND phase = ? "
+		"ORDER BY seq");
+	cache_db_bind_u64(&q, epoch);
+	cache_db_bind_i64(&q, phase);
+	return cache_owed_read_each(&q, each, arg);
+}
+
+int cache_owed_first_phase(
+	struct cache_txn *txn, uint64_t epoch, enum cache_owed_phase *ret)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT phase FROM owed INDEXED BY owed_group WHERE grp = 1 "
+		"AND state <> 2 AND epoch = ? ORDER BY phase LIMIT 1");
+	cache_db_bind_u64(&q, epoch);
+	err = cache_db_one(&q);
+	if (err == 0)
+		*ret = (enum cache_owed_phase)cache_db_i64(&q);
+	return cache_db_end(&q, err);
+}
+
+int cache_owed_new_dir(
+	struct cache_txn *txn, uint64_t epoch, const char *name, bool *ret)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_name WHERE name = ? AND "
+		"epoch = ? AND kind = 2 AND phase = 0 AND state <> 2 LIMIT 1");
+	cache_db_bind_name(&q, name);
+	cache_db_bind_u64(&q, epoch);
+	return get_bool(&q, ret);
+}
+
+int cache_owed_each_aside(struct cache_txn *txn, const char *name,
+	uint64_t after_seq, cache_owed_fn each, void *arg)
+{
+	struct cache_query q;
+
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_aside "
+		"WHERE state = 2 AND (name, seq) > (?, ?) ORDER BY name, seq");
+	cache_db_bind_name(&q, name);
+	cache_db_bind_u64(&q, after_seq);
 	return cache_owed_read_each(&q, each, arg);
 }
 
 /* ---- subtrees ---- */
+
+int cache_owed_each_below(
+	struct cache_txn *txn, const char *dir, cache_owed_fn each, void *arg)
+{
+	struct cache_range_of range;
+	struct cache_query q;
+	int err;
+
+	cache_range_init(&range, dir);
+	if (range.to.len > 0)
+		cache_db_begin(&q, txn,
+			"SELECT " CACHE_OWED_COLUMNS " FROM owed "
+			"INDEXED BY owed_name WHERE name >= ? AND name < ? "
+			"ORDER BY name, seq");
+	else
+		cache_db_begin(&q, txn,
+			"SELECT " CACHE_OWED_COLUMNS " FROM owed "
+			"INDEXED BY owed_name WHERE name >= ? "
+			"ORDER BY name, seq");
+	cache_db_bind_blob(&q, range.from.data, range.from.len);
+	if (range.to.len > 0)
+		cache_db_bind_blob(&q, range.to.data, range.to.len);
+	err = cache_owed_read_each(&q, each, arg);
+	cache_range_fini(&range);
+	return err;
+}
 
 /* All of the journal. */
 static int any_at_all(struct cache_txn *txn, uint64_t upto_seq, bool *ret_owed,
@@ -167,56 +255,81 @@ static int any_at_all(struct cache_txn *txn, uint64_t upto_seq, bool *ret_owed,
 	int err;
 
 	cache_db_begin(&q, txn,
-		"SELECT 1 FROM owed WHERE seq <= ? AND +state <> 2 LIMIT 1");
+		"SELECT 1 FROM owed INDEXED BY owed_line WHERE state <> 2 AND "
+		"epoch > 0 AND seq <= ? LIMIT 1");
 	cache_db_bind_u64(&q, upto_seq);
 	err = get_bool(&q, ret_owed);
 	if (err != 0)
 		return err;
 	cache_db_begin(&q, txn,
 		"SELECT 1 FROM owed INDEXED BY owed_aside WHERE state = 2 AND "
-		"seq <= ? LIMIT 1");
+		"name > x'' AND seq <= ? LIMIT 1");
 	cache_db_bind_u64(&q, upto_seq);
 	return get_bool(&q, ret_aside);
 }
 
-/* Reads (name, state) rows until both are known. */
-static int look(struct cache_query *q, bool *ret_owed, bool *ret_aside)
+/* The name itself, or what lies in the range below it. */
+static int any_of_name(struct cache_txn *txn, const char *name,
+	uint64_t upto_seq, bool *ret_owed, bool *ret_aside)
 {
+	struct cache_query q;
 	int err;
 
-	while ((err = cache_db_step(q)) > 0 && !(*ret_owed && *ret_aside)) {
-		if (cache_db_i64(q) == CACHE_OWED_ASIDE)
-			*ret_aside = true;
-		else
-			*ret_owed = true;
-	}
-	return cache_db_end(q, err < 0 ? err : 0);
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_name WHERE name = ? AND "
+		"seq <= ? AND state <> 2 LIMIT 1");
+	cache_db_bind_name(&q, name);
+	cache_db_bind_u64(&q, upto_seq);
+	err = get_bool(&q, ret_owed);
+	if (err != 0)
+		return err;
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_aside WHERE state = 2 AND "
+		"name = ? AND seq <= ? LIMIT 1");
+	cache_db_bind_name(&q, name);
+	cache_db_bind_u64(&q, upto_seq);
+	return get_bool(&q, ret_aside);
+}
+
+static int any_of_range(struct cache_txn *txn,
+	const struct cache_range_of *range, uint64_t upto_seq, bool *ret_owed,
+	bool *ret_aside)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_name WHERE name >= ? AND "
+		"name < ? AND seq <= ? AND state <> 2 LIMIT 1");
+	cache_db_bind_blob(&q, range->from.data, range->from.len);
+	cache_db_bind_blob(&q, range->to.data, range->to.len);
+	cache_db_bind_u64(&q, upto_seq);
+	err = get_bool(&q, ret_owed);
+	if (err != 0)
+		return err;
+	cache_db_begin(&q, txn,
+		"SELECT 1 FROM owed INDEXED BY owed_aside WHERE state = 2 AND "
+		"name >= ? AND name < ? AND seq <= ? LIMIT 1");
+	cache_db_bind_blob(&q, range->from.data, range->from.len);
+	cache_db_bind_blob(&q, range->to.data, range->to.len);
+	cache_db_bind_u64(&q, upto_seq);
+	return get_bool(&q, ret_aside);
 }
 
 static int any_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
 	bool *ret_owed, bool *ret_aside)
 {
 	struct cache_range_of range;
-	struct cache_query q;
-	int err;
+	bool owed = false, aside = false;
+	int err = any_of_name(txn, path, upto_seq, ret_owed, ret_aside);
 
-	cache_db_begin(&q, txn,
-		"SELECT state FROM owed INDEXED BY owed_name WHERE name = ? "
-		"AND seq <= ?");
-	cache_db_bind_name(&q, path);
-	cache_db_bind_u64(&q, upto_seq);
-	err = look(&q, ret_owed, ret_aside);
 	if (err != 0)
 		return err;
 	cache_range_init(&range, path);
-	cache_db_begin(&q, txn,
-		"SELECT state FROM owed INDEXED BY owed_name WHERE name >= ? "
-		"AND name < ? AND seq <= ?");
-	cache_db_bind_blob(&q, range.from.data, range.from.len);
-	cache_db_bind_blob(&q, range.to.data, range.to.len);
-	cache_db_bind_u64(&q, upto_seq);
-	err = look(&q, ret_owed, ret_aside);
+	err = any_of_range(txn, &range, upto_seq, &owed, &aside);
 	cache_range_fini(&range);
+	*ret_owed |= owed;
+	*ret_aside |= aside;
 	return err;
 }
 
@@ -273,6 +386,7 @@ static int take_over(struct cache_txn *txn, const struct cache_owed *older,
 	bool carry = next->attrs_only && !older->attrs_only;
 
 	if (carry) {
+		next->phase = older->phase;
 		next->attrs_only = false;
 		next->ino = older->ino;
 		next->serial = older->serial;
@@ -329,14 +443,47 @@ static int outdated(struct cache_txn *txn, uint64_t b, uint64_t after,
 	return cache_db_end(&q, err < 0 ? err : 0);
 }
 
-static int run_range(
+static int run_range_sql(
 	struct cache_txn *txn, const char *sql, uint64_t a, uint64_t b)
 {
 	struct cache_query q;
 
-	cache_db_begin(&q, txn, sql);
+	cache_db_begin_sql(&q, txn, sql);
 	cache_db_bind_u64(&q, a);
 	cache_db_bind_u64(&q, b);
+	return cache_db_run(&q);
+}
+#define run_range(txn, sql, a, b) run_range_sql(txn, CACHE_SQL(sql), a, b)
+
+static int run_epoch_sql(struct cache_txn *txn, const char *sql, uint64_t epoch)
+{
+	struct cache_query q;
+
+	cache_db_begin_sql(&q, txn, sql);
+	cache_db_bind_u64(&q, epoch);
+	return cache_db_run(&q);
+}
+#define run_epoch(txn, sql, epoch) run_epoch_sql(txn, CACHE_SQL(sql), epoch)
+
+/* Of each directory's replacements in a group the newest: found from the end,
+ * by a table, so that memory does not grow with their number. */
+static int mark_newest(struct cache_txn *txn, uint64_t epoch)
+{
+	int err = run_epoch(txn,
+		"INSERT OR IGNORE INTO group_dir SELECT dir_of(name), seq "
+		"FROM owed INDEXED BY owed_group WHERE grp = 1 AND "
+		"state <> 2 AND epoch = ? AND phase = 1 ORDER BY seq DESC",
+		epoch);
+	struct cache_query q;
+
+	if (err == 0)
+		err = run_epoch(txn,
+			"UPDATE owed SET phase = 2 WHERE epoch = ? AND "
+			"seq IN (SELECT seq FROM group_dir)",
+			epoch);
+	if (err != 0)
+		return err;
+	cache_db_begin(&q, txn, "DELETE FROM group_dir");
 	return cache_db_run(&q);
 }
 
@@ -345,14 +492,15 @@ int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b)
 	uint64_t seqs[JOIN_BATCH], after = 0;
 	size_t nr;
 	int err = run_range(txn,
-		"UPDATE owed INDEXED BY owed_line SET epoch = ?2, grp = 1 "
+		"UPDATE owed INDEXED BY owed_line SET epoch = ?2, grp = 1, "
+		"phase = CASE phase WHEN 2 THEN 1 ELSE phase END "
 		"WHERE state <> 2 AND epoch BETWEEN ?1 AND ?2",
 		a, b);
 
 	if (err == 0)
 		err = run_range(txn,
-			"UPDATE owed_prefix SET epoch = ?2 "
-			"WHERE epoch BETWEEN ?1 AND ?2",
+			"UPDATE owed_prefix INDEXED BY prefix_line "
+			"SET epoch = ?2 WHERE epoch BETWEEN ?1 AND ?2",
 			a, b);
 	do {
 		nr = 0;
@@ -363,7 +511,7 @@ int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b)
 			after = seqs[i];
 		}
 	} while (nr == JOIN_BATCH && err == 0);
-	return err;
+	return err != 0 ? err : mark_newest(txn, b);
 }
 
 /* ---- totals ---- */

@@ -111,12 +111,13 @@ int cache_conflict_add(
 	return cache_db_run(&q);
 }
 
-static int del_row(struct cache_txn *txn, const char *sql, uint64_t id)
+static int del_row_sql(struct cache_txn *txn, const char *sql, uint64_t id)
 {
-	int err = cache_db_run_ino(txn, sql, id);
+	int err = cache_db_run_ino_sql(txn, sql, id);
 
 	return err == 0 && cache_db_changes(txn) == 0 ? -ENOENT : err;
 }
+#define del_row(txn, sql, id) del_row_sql(txn, CACHE_SQL(sql), id)
 
 int cache_conflict_del(struct cache_txn *txn, uint64_t id)
 {

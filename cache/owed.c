@@ -33,6 +33,7 @@ void cache_owed_read(struct cache_query *q, struct cache_owed *ret)
 	ret->kind = (enum cache_kind)cache_db_i64(q);
 	ret->state = (enum cache_owed_state)cache_db_i64(q);
 	ret->group = cache_db_i64(q) != 0;
+	ret->phase = (uint8_t)cache_db_i64(q);
 	ret->attrs_only = cache_db_i64(q) != 0;
 	ret->quiet = cache_db_i64(q) != 0;
 	ret->change = (uint8_t)cache_db_i64(q);
@@ -236,6 +237,7 @@ static void bind_columns(struct cache_query *q, const struct cache_owed *row)
 	cache_db_bind_i64(q, row->kind);
 	cache_db_bind_i64(q, row->state);
 	cache_db_bind_i64(q, row->group);
+	cache_db_bind_i64(q, row->phase);
 	cache_db_bind_i64(q, row->attrs_only);
 	cache_db_bind_i64(q, row->quiet);
 	cache_db_bind_i64(q, row->change);
@@ -270,7 +272,7 @@ int cache_owed_add(struct cache_txn *txn, struct cache_owed *row)
 	cache_db_begin(&q, txn,
 		"INSERT INTO owed(" CACHE_OWED_COLUMNS ") VALUES (?, ?, ?, ?, "
 		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-		"?)");
+		"?, ?)");
 	cache_db_bind_u64(&q, row->seq);
 	bind_columns(&q, row);
 	err = cache_db_run(&q);
@@ -295,7 +297,7 @@ static int get_brief(struct cache_txn *txn, uint64_t seq, struct brief *ret)
 }
 
 #define PUT_COLUMNS                                                         \
-	"epoch = ?, name = ?, kind = ?, state = ?, grp = ?, "               \
+	"epoch = ?, name = ?, kind = ?, state = ?, grp = ?, phase = ?, "    \
 	"attrs_only = ?, quiet = ?, change = ?, ino = ?, serial = ?, "      \
 	"size = ?, gen = ?, content = ?, mode = ?, uid = ?, gid = ?, "      \
 	"rdev = ?, mtime_ns = ?, displaced = ?, entered_ns = ?, boot = ?, " \

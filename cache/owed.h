@@ -9,14 +9,16 @@
 #include "cache/db.h"
 
 #define CACHE_OWED_COLUMNS                                                \
-	"seq, epoch, name, kind, state, grp, attrs_only, quiet, change, " \
-	"ino, serial, size, gen, content, mode, uid, gid, rdev, "         \
+	"seq, epoch, name, kind, state, grp, phase, attrs_only, quiet, "  \
+	"change, ino, serial, size, gen, content, mode, uid, gid, rdev, " \
 	"mtime_ns, displaced, entered_ns, boot, tries, error, refused_ns"
 void cache_owed_read(struct cache_query *q, struct cache_owed *ret);
 /* Reads the one row of a query and ends it. */
 int cache_owed_read_one(struct cache_query *q, struct cache_owed *ret);
 /* Calls `each` with the rows of a query and ends it. */
 int cache_owed_read_each(struct cache_query *q, cache_owed_fn each, void *arg);
+_Static_assert(CACHE_OWED_LARGE == 8388608 && CACHE_FILE == 1,
+	"as in the index owed_large");
 /* Is a directory rename with seq <= upto pending in this subtree ("" all), or
  * does it cover it? */
 int cache_owed_prefix_touches(

@@ -1,14 +1,17 @@
 /*
  * The write-back journal: directory renames, one row each until their turn.
  *
- * There are few of them at any time, so questions about a name go through
- * them all.
+ * Questions about a name ask for it and each directory above it: what they cost
+ * grows with the depth of the name, not with the number of renames.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cache/owed.h"
+#include "cache/path.h"
+
+#define COLUMNS "seq, epoch, old_dir, new_dir, deleting, cursor, done, total"
 
 void cache_owed_prefix_fini(struct cache_owed_prefix *row)
 {
@@ -26,6 +29,24 @@ static void read_row(struct cache_query *q, struct cache_owed_prefix *ret)
 	ret->new_dir = cache_db_take_text(q);
 	ret->deleting = cache_db_i64(q) != 0;
 	ret->cursor = cache_db_take_text(q);
+	ret->done = cache_db_u64(q);
+	ret->total = cache_db_u64(q);
+}
+
+static int read_each(
+	struct cache_query *q, cache_owed_prefix_fn each, void *arg)
+{
+	struct cache_owed_prefix row;
+	int err;
+
+	while ((err = cache_db_step(q)) > 0) {
+		read_row(q, &row);
+		err = each(arg, &row);
+		cache_owed_prefix_fini(&row);
+		if (err != 0)
+			break;
+	}
+	return cache_db_end(q, err);
 }
 
 int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row)
@@ -36,15 +57,19 @@ int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row)
 	if (err != 0)
 		return err;
 	cache_db_begin(&q, txn,
-		"INSERT INTO owed_prefix(seq, epoch, old_dir, new_dir, "
-		"deleting, cursor) VALUES (?, ?, ?, ?, ?, ?)");
+		"INSERT INTO owed_prefix(" COLUMNS ") "
+		"VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_u64(&q, row->seq);
 	cache_db_bind_u64(&q, row->epoch);
 	cache_db_bind_name(&q, row->old_dir);
 	cache_db_bind_name(&q, row->new_dir);
 	cache_db_bind_i64(&q, row->deleting);
 	cache_db_bind_name(&q, row->cursor);
-	return cache_db_run(&q);
+	cache_db_bind_u64(&q, row->done);
+	cache_db_bind_u64(&q, row->total);
+	err = cache_db_run(&q);
+	txn->delta.owed_rows += err == 0;
+	return err;
 }
 
 int cache_owed_prefix_put(
@@ -55,12 +80,14 @@ int cache_owed_prefix_put(
 
 	cache_db_begin(&q, txn,
 		"UPDATE owed_prefix SET epoch = ?, old_dir = ?, new_dir = ?, "
-		"deleting = ?, cursor = ? WHERE seq = ?");
+		"deleting = ?, cursor = ?, done = ?, total = ? WHERE seq = ?");
 	cache_db_bind_u64(&q, row->epoch);
 	cache_db_bind_name(&q, row->old_dir);
 	cache_db_bind_name(&q, row->new_dir);
 	cache_db_bind_i64(&q, row->deleting);
 	cache_db_bind_name(&q, row->cursor);
+	cache_db_bind_u64(&q, row->done);
+	cache_db_bind_u64(&q, row->total);
 	cache_db_bind_u64(&q, row->seq);
 	err = cache_db_run(&q);
 	if (err == 0 && cache_db_changes(txn) == 0)
@@ -78,27 +105,21 @@ int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq)
 	err = cache_db_run(&q);
 	if (err == 0 && cache_db_changes(txn) == 0)
 		err = -ENOENT;
+	txn->delta.owed_rows -= err == 0;
 	return err;
 }
 
-int cache_owed_prefix_each(
-	struct cache_txn *txn, cache_owed_prefix_fn each, void *arg)
+int cache_owed_prefix_each(struct cache_txn *txn, uint64_t epoch,
+	uint64_t after_seq, cache_owed_prefix_fn each, void *arg)
 {
-	struct cache_owed_prefix row;
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn,
-		"SELECT seq, epoch, old_dir, new_dir, deleting, cursor FROM "
-		"owed_prefix ORDER BY seq");
-	while ((err = cache_db_step(&q)) > 0) {
-		read_row(&q, &row);
-		err = each(arg, &row);
-		cache_owed_prefix_fini(&row);
-		if (err != 0)
-			break;
-	}
-	return cache_db_end(&q, err);
+		"SELECT " COLUMNS " FROM owed_prefix INDEXED BY prefix_line "
+		"WHERE (epoch, seq) > (?, ?) ORDER BY epoch, seq");
+	cache_db_bind_u64(&q, epoch);
+	cache_db_bind_u64(&q, after_seq);
+	return read_each(&q, each, arg);
 }
 
 int cache_owed_prefix_first(
@@ -108,8 +129,8 @@ int cache_owed_prefix_first(
 	int err;
 
 	cache_db_begin(&q, txn,
-		"SELECT seq, epoch, old_dir, new_dir, deleting, cursor FROM "
-		"owed_prefix WHERE epoch <= ? ORDER BY epoch, seq LIMIT 1");
+		"SELECT " COLUMNS " FROM owed_prefix INDEXED BY prefix_line "
+		"WHERE epoch <= ? ORDER BY epoch, seq LIMIT 1");
 	cache_db_bind_u64(&q, epoch > INT64_MAX ? INT64_MAX : epoch);
 	err = cache_db_one(&q);
 	if (err == 0)
@@ -117,44 +138,113 @@ int cache_owed_prefix_first(
 	return cache_db_end(&q, err);
 }
 
-/* Is `name` the directory, or below it? */
-static bool covers(const char *dir, const char *name)
-{
-	size_t len = strlen(dir);
+/* ---- by name ---- */
 
-	return len == 0 ||
-		(strncmp(name, dir, len) == 0 &&
-			(name[len] == '\0' || name[len] == '/'));
+static int each_of_dir(struct cache_txn *txn, enum cache_prefix_side side,
+	const char *dir, size_t len, cache_owed_prefix_fn each, void *arg)
+{
+	struct cache_query q;
+
+	if (side == CACHE_PREFIX_OLD)
+		cache_db_begin(&q, txn,
+			"SELECT " COLUMNS " FROM owed_prefix "
+			"INDEXED BY prefix_old WHERE old_dir = ?");
+	else
+		cache_db_begin(&q, txn,
+			"SELECT " COLUMNS " FROM owed_prefix "
+			"INDEXED BY prefix_new WHERE new_dir = ?");
+	cache_db_bind_blob(&q, dir, len);
+	return read_each(&q, each, arg);
 }
 
-/* Is the name below a renamed directory; with `both`, or the other way
+static int is_empty(struct cache_txn *txn, bool *ret)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(
+		&q, txn, "SELECT 1 FROM owed_prefix WHERE seq > 0 LIMIT 1");
+	err = cache_db_step(&q);
+	*ret = err == 0;
+	return cache_db_end(&q, err > 0 ? 0 : err);
+}
+
+int cache_owed_prefix_above(struct cache_txn *txn, enum cache_prefix_side side,
+	const char *name, cache_owed_prefix_fn each, void *arg)
+{
+	bool empty;
+	int err = is_empty(txn, &empty);
+
+	for (const char *end = name; err == 0 && !empty; end++) {
+		if (end != name && (*end == '/' || *end == '\0'))
+			err = each_of_dir(txn, side, name, (size_t)(end - name),
+				each, arg);
+		if (*end == '\0')
+			break;
+	}
+	return err;
+}
+
+int cache_owed_prefix_below(struct cache_txn *txn, enum cache_prefix_side side,
+	const char *name, cache_owed_prefix_fn each, void *arg)
+{
+	struct cache_range_of range;
+	struct cache_query q;
+	int err;
+
+	if (*name == '\0')
+		return cache_owed_prefix_each(txn, 0, 0, each, arg);
+	if (side == CACHE_PREFIX_OLD)
+		cache_db_begin(&q, txn,
+			"SELECT " COLUMNS " FROM owed_prefix "
+			"INDEXED BY prefix_old "
+			"WHERE old_dir >= ? AND old_dir < ?");
+	else
+		cache_db_begin(&q, txn,
+			"SELECT " COLUMNS " FROM owed_prefix "
+			"INDEXED BY prefix_new "
+			"WHERE new_dir >= ? AND new_dir < ?");
+	cache_range_init(&range, name);
+	cache_db_bind_blob(&q, range.from.data, range.from.len);
+	cache_db_bind_blob(&q, range.to.data, range.to.len);
+	err = read_each(&q, each, arg);
+	cache_range_fini(&range);
+	return err;
+}
+
+struct touch {
+	uint64_t upto_seq;
+	bool found;
+};
+
+static int see(void *arg, const struct cache_owed_prefix *row)
+{
+	struct touch *t = arg;
+
+	t->found = row->seq <= t->upto_seq;
+	return t->found;
+}
+
+/* Is the name at or below a renamed directory; with `both`, or the other way
  * round? */
 static int touches(struct cache_txn *txn, const char *name, uint64_t upto_seq,
 	bool both, bool *ret)
 {
-	struct cache_query q;
-	bool found = false;
-	int err;
+	struct touch t = { .upto_seq = upto_seq };
+	int err = cache_owed_prefix_above(txn, CACHE_PREFIX_OLD, name, see, &t);
 
-	cache_db_begin(&q, txn,
-		"SELECT seq, epoch, old_dir, new_dir, deleting, cursor FROM "
-		"owed_prefix WHERE seq <= ?");
-	cache_db_bind_u64(&q, upto_seq);
-	while (!found && (err = cache_db_step(&q)) > 0) {
-		struct cache_owed_prefix row;
-
-		read_row(&q, &row);
-		found = covers(row.old_dir, name) || covers(row.new_dir, name);
-		if (both && !found)
-			found = covers(name, row.old_dir) ||
-				covers(name, row.new_dir);
-		cache_owed_prefix_fini(&row);
-	}
-	if (found)
-		err = 0;
 	if (err == 0)
-		*ret = found;
-	return cache_db_end(&q, err);
+		err = cache_owed_prefix_above(
+			txn, CACHE_PREFIX_NEW, name, see, &t);
+	if (err == 0 && both)
+		err = cache_owed_prefix_below(
+			txn, CACHE_PREFIX_OLD, name, see, &t);
+	if (err == 0 && both)
+		err = cache_owed_prefix_below(
+			txn, CACHE_PREFIX_NEW, name, see, &t);
+	if (err >= 0)
+		*ret = t.found;
+	return err < 0 ? err : 0;
 }
 
 int cache_owed_prefix_covers(struct cache_txn *txn, const char *name, bool *ret)

@@ -278,6 +278,25 @@ int cache_remote_each(struct cache_txn *txn, const char *dir, const char *after,
 	return err != 0 ? err : each_err;
 }
 
+int cache_remote_count(struct cache_txn *txn, const char *dir, uint64_t *ret)
+{
+	struct cache_range_of range;
+	struct cache_query q;
+	int err;
+
+	cache_range_init(&range, dir);
+	cache_db_begin(&q, txn,
+		"SELECT count(*) FROM remote WHERE name >= ? AND name < ?");
+	cache_db_bind_blob(&q, range.from.data, range.from.len);
+	cache_db_bind_blob(&q, range.to.data, range.to.len);
+	err = cache_db_one(&q);
+	if (err == 0)
+		*ret = cache_db_u64(&q);
+	err = cache_db_end(&q, err);
+	cache_range_fini(&range);
+	return err;
+}
+
 int cache_remote_max_seq(struct cache_txn *txn, uint64_t *ret)
 {
 	*ret = txn->known_top != 0 ? txn->known_top

@@ -2,7 +2,7 @@
  * The tables of the index, and how an older index becomes a newer one.
  *
  * Names are BLOBs, compared by bytes.  Ids are BLOBs of 16 bytes, NULL for
- * none.  Times that mean CLOCK_BOOTTIME carry the number of the boot (`boot`)
+ * none.  group_dir is empty between transactions (cache_owed_join()).  Times that mean CLOCK_BOOTTIME carry the number of the boot (`boot`)
  * beside them: after a reboot they only say "before".  Integers hold unsigned
  * 64-bit numbers as SQLite's signed ones.
  *
@@ -15,10 +15,12 @@
  *	inode_far	files whose bytes are only in the store, by content
  *	inode_doubt	what a power cut left in doubt
  *	owed_line	the line in its order, without what is set aside
- *	owed_aside	what was refused for good
+ *	owed_aside	what was refused for good, by name
  *	owed_far	states whose bytes are only in the store
- *	owed_group	groups, for status
  *	owed_flush	kept states that a power cut may have taken back
+ *	owed_group	groups, in the order of their phases
+ *	owed_large	files that are staged in blocks (CACHE_OWED_LARGE)
+ *	prefix_*	directory renames by place in the line, and by directory
  */
 #include "cache/db.h"
 
@@ -68,7 +70,8 @@ static const char version_1[] =
 	"CREATE INDEX remote_content ON remote(content) WHERE content IS NOT NULL;"
 	"CREATE TABLE owed(seq INTEGER PRIMARY KEY, epoch INTEGER,"
 	"	name BLOB NOT NULL,"
-	"	kind INTEGER, state INTEGER, grp INTEGER, attrs_only INTEGER,"
+	"	kind INTEGER, state INTEGER, grp INTEGER,"
+	"	phase INTEGER, attrs_only INTEGER,"
 	"	quiet INTEGER, change INTEGER, ino INTEGER, serial INTEGER,"
 	"	size INTEGER, gen INTEGER, content BLOB, mode INTEGER, uid INTEGER,"
 	"	gid INTEGER, rdev INTEGER, mtime_ns INTEGER, displaced INTEGER,"
@@ -77,12 +80,19 @@ static const char version_1[] =
 	"CREATE INDEX owed_name ON owed(name, seq);"
 	"CREATE INDEX owed_line ON owed(epoch, seq) WHERE state <> 2;"
 	"CREATE INDEX owed_ino ON owed(ino, serial);"
-	"CREATE INDEX owed_aside ON owed(seq) WHERE state = 2;"
+	"CREATE INDEX owed_aside ON owed(name, seq) WHERE state = 2;"
 	"CREATE INDEX owed_far ON owed(content) WHERE serial = 0 AND kind = 1;"
-	"CREATE INDEX owed_group ON owed(epoch) WHERE grp = 1 AND state <> 2;"
+	"CREATE INDEX owed_group ON owed(epoch, phase, seq) WHERE grp = 1 AND"
+	"	state <> 2;"
+	"CREATE INDEX owed_large ON owed(epoch, seq) WHERE size > 8388608 AND"
+	"	kind = 1 AND state = 0;"
 	"CREATE TABLE owed_prefix(seq INTEGER PRIMARY KEY, epoch INTEGER,"
 	"	old_dir BLOB NOT NULL, new_dir BLOB NOT NULL, deleting INTEGER,"
-	"	cursor BLOB);"
+	"	cursor BLOB, done INTEGER, total INTEGER);"
+	"CREATE INDEX prefix_line ON owed_prefix(epoch, seq);"
+	"CREATE INDEX prefix_old ON owed_prefix(old_dir);"
+	"CREATE INDEX prefix_new ON owed_prefix(new_dir);"
+	"CREATE TABLE group_dir(dir BLOB PRIMARY KEY, seq INTEGER) WITHOUT ROWID;"
 	"CREATE TABLE sent(number INTEGER PRIMARY KEY, host BLOB,"
 	"	name BLOB NOT NULL,"
 	"	op INTEGER, base_etag BLOB, content BLOB, owed_seq INTEGER,"

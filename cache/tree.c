@@ -247,11 +247,11 @@ int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode)
 	return err;
 }
 
-int cache_db_run_ino(struct cache_txn *txn, const char *sql, uint64_t ino)
+int cache_db_run_ino_sql(struct cache_txn *txn, const char *sql, uint64_t ino)
 {
 	struct cache_query q;
 
-	cache_db_begin(&q, txn, sql);
+	cache_db_begin_sql(&q, txn, sql);
 	cache_db_bind_u64(&q, ino);
 	return cache_db_run(&q);
 }

@@ -21,7 +21,9 @@ void cache_inode_read(struct cache_query *q, struct cache_inode *ret);
 /* Adds an inode that has its number. */
 int cache_inode_insert(struct cache_txn *txn, struct cache_inode *inode);
 /* A statement with one parameter, an inode. */
-int cache_db_run_ino(struct cache_txn *txn, const char *sql, uint64_t ino);
+#define cache_db_run_ino(txn, sql, ino) \
+	cache_db_run_ino_sql(txn, CACHE_SQL(sql), ino)
+int cache_db_run_ino_sql(struct cache_txn *txn, const char *sql, uint64_t ino);
 /* Calls `each` with the first column of each row, and ends the query. */
 int cache_ino_each(struct cache_query *q, cache_ino_fn each, void *arg);
 

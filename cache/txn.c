@@ -33,13 +33,14 @@ static void start(struct cache_txn *txn, struct cache *cache, bool write)
 	txn->claims_nr = 0;
 }
 
-static int simple(struct cache_txn *txn, const char *sql)
+static int simple_sql(struct cache_txn *txn, const char *sql)
 {
 	struct cache_query q;
 
-	cache_db_begin(&q, txn, sql);
+	cache_db_begin_sql(&q, txn, sql);
 	return cache_db_run(&q);
 }
+#define simple(txn, sql) simple_sql(txn, CACHE_SQL(sql))
 
 static int reader_get(struct cache *cache, struct cache_conn **ret)
 {

@@ -122,40 +122,67 @@ static void print_status(const json_t *j)
 		(unsigned long long)cli_number(j, "worker_restarts"));
 }
 
+/* How far a directory rename is: " (40 of 201)". */
+static void print_progress(const json_t *row)
+{
+	uint64_t total = cli_number(row, "total");
+
+	if (total > 0)
+		printf(" (%llu of %llu)",
+			(unsigned long long)cli_number(row, "done"),
+			(unsigned long long)total);
+}
+
 static int pending_line(void *arg, const json_t *json)
 {
 	struct status *s = arg;
 	json_t *row = json_object_get(json, "row");
-	const json_t *error = json_object_get(row, "error");
+	const json_t *why = json_object_get(row, "why");
 	const json_t *age_s = json_object_get(row, "age_s");
+	const json_t *refused_s = json_object_get(row, "refused_s");
 	const json_t *to = json_object_get(row, "to");
 	struct base_str path = BASE_STR_INIT;
 	char age[CLI_AGE_CHARS] = "-", size[CLI_SIZE_CHARS];
 
+	s->rows_nr++;
 	if (s->rows != NULL) {
 		json_array_append(s->rows, row);
 		return 0;
 	}
-	if (s->rows_nr++ == 0)
-		printf("  %8s %6s %-7s %-10s %10s %7s %5s  %s\n", "EPOCH",
-			"SEQ", "STATE", "KIND", "SIZE", "AGE", "TRIES", "NAME");
+	if (s->rows_nr == 1)
+		printf("  %8s %8s %-8s %-10s %10s %7s  %s\n", "EPOCH", "SEQ",
+			"STATE", "KIND", "SIZE", "AGE", "NAME: WHY");
 	if (json_is_number(age_s))
 		cli_age(json_number_value(age_s), age);
-	printf("  %8llu %6llu %-7s %-10s %10s %7s %5llu  %s",
+	printf("  %8llu %8llu %-8s %-10s %10s %7s  %s",
 		(unsigned long long)cli_number(row, "epoch"),
 		(unsigned long long)cli_number(row, "seq"),
 		json_string_value(json_object_get(row, "state")),
 		json_string_value(json_object_get(row, "kind")),
 		cli_size(cli_number(row, "size"), size), age,
-		(unsigned long long)cli_number(row, "tries"),
 		cli_path(json_object_get(row, "name"), &path));
 	if (to != NULL)
 		printf(" -> %s", cli_path(to, &path));
-	if (error != NULL && !json_is_null(error))
-		printf(": %s", cli_path(error, &path));
+	print_progress(row);
+	if (why != NULL && !json_is_null(why))
+		printf(": %s", cli_path(why, &path));
+	if (json_is_number(refused_s))
+		printf(", refused for %s",
+			cli_age(json_number_value(refused_s), age));
 	putchar('\n');
 	base_str_fini(&path);
 	return 0;
+}
+
+/* The daemon tells the first of each. */
+static void print_more(const struct status *s, const json_t *status)
+{
+	uint64_t nr =
+		cli_number(status, "pending") + cli_number(status, "set_aside");
+
+	if (nr > s->rows_nr)
+		printf("  and %llu more\n",
+			(unsigned long long)(nr - s->rows_nr));
 }
 
 /* ---- one mount ---- */
@@ -178,6 +205,8 @@ static int ask(struct status *s, struct cli_client *client)
 			json_pack("{s:s}", "cmd", "pending"), pending_line, s);
 		if (s->json)
 			json_object_set_new(j, "pending_rows", s->rows);
+		else
+			print_more(s, j);
 		s->rows = NULL;
 		if (last == NULL) {
 			json_decref(j);

@@ -1,4 +1,4 @@
-/* The commands that only tell: status, pending, conflicts. */
+/* The commands that only tell: status, conflicts (pending: control_pending.c). */
 #include "fs/control_priv.h"
 
 #include <errno.h>
@@ -7,10 +7,6 @@
 #include <unistd.h>
 
 #include "fs/link.h"
-
-/* Rows read in one transaction: sending waits for the client, and no
- * transaction waits for anybody. */
-#define ROWS_BATCH 256
 
 static json_t *number(uint64_t value)
 {
@@ -185,129 +181,6 @@ json_t *fs_control_status(struct fs_control_conn *conn, const json_t *request)
 	add_doubts(j, conn->m);
 	json_object_set_new(j, "done", json_true());
 	return j;
-}
-
-/* ---- pending ---- */
-
-struct rows {
-	json_t *list;
-	int64_t now_ns;
-	uint64_t epoch, seq; /* of the last row */
-	bool aside_only;
-};
-
-static const char *kind_word(const struct cache_owed *row)
-{
-	static const char *const words[] = { "delete", "file", "directory",
-		"symlink", "fifo", "socket", "char", "block" };
-
-	if (row->kind != CACHE_GONE && row->attrs_only)
-		return "attributes";
-	return words[row->kind];
-}
-
-static json_t *row_json(const struct cache_owed *row, int64_t now_ns)
-{
-	static const char *const states[] = { "waiting", "sent", "aside" };
-	json_t *j = json_object();
-
-	json_object_set_new(j, "seq", number(row->seq));
-	json_object_set_new(j, "epoch", number(row->epoch));
-	json_object_set_new(j, "name", path_value(row->name));
-	json_object_set_new(j, "kind", json_string(kind_word(row)));
-	json_object_set_new(j, "size", number(row->size_bytes));
-	/* What an earlier boot entered has an age that nobody measured. */
-	json_object_set_new(j, "age_s",
-		row->entered_ns > 0
-			? json_real(seconds(now_ns - row->entered_ns))
-			: json_null());
-	json_object_set_new(j, "state", json_string(states[row->state]));
-	json_object_set_new(j, "group", json_boolean(row->group));
-	json_object_set_new(j, "tries", number(row->tries));
-	json_object_set_new(j, "error",
-		row->error != NULL ? path_value(row->error) : json_null());
-	return j;
-}
-
-static int add_row(void *arg, const struct cache_owed *row)
-{
-	struct rows *rows = arg;
-
-	rows->epoch = row->epoch;
-	rows->seq = row->seq;
-	if (rows->aside_only && row->state != CACHE_OWED_ASIDE)
-		return 0;
-	json_array_append_new(rows->list, row_json(row, rows->now_ns));
-	return json_array_size(rows->list) >= ROWS_BATCH;
-}
-
-/* Sends what one transaction found; *ret_more: there may be others. */
-static int send_batch(
-	struct fs_control_conn *conn, struct rows *rows, bool *ret_more)
-{
-	struct cache_txn *txn;
-	size_t i;
-	json_t *row;
-	int err = cache_read(conn->m->cache, &txn);
-
-	if (err < 0)
-		return err;
-	rows->list = json_array();
-	err = rows->aside_only
-		? cache_owed_each_all(txn, add_row, rows)
-		: cache_owed_each(txn, rows->epoch, rows->seq, add_row, rows);
-	cache_abort(txn);
-	*ret_more = err > 0 && !rows->aside_only;
-	err = err < 0 ? err : 0;
-	json_array_foreach(rows->list, i, row)
-	{
-		if (err == 0)
-			err = fs_control_say(conn,
-				json_pack("{s:o}", "row", json_incref(row)));
-	}
-	json_decref(rows->list);
-	return err;
-}
-
-/* A directory rename is one row, whatever lies below it. */
-static int send_prefix(struct fs_control_conn *conn)
-{
-	struct cache_owed_prefix prefix;
-	struct cache_txn *txn;
-	json_t *row;
-	int err = cache_read(conn->m->cache, &txn);
-
-	if (err < 0)
-		return err;
-	err = cache_owed_prefix_first(txn, INT64_MAX, &prefix);
-	cache_abort(txn);
-	if (err < 0)
-		return err == -ENOENT ? 0 : err;
-	row = json_pack("{s:I, s:I, s:o, s:o, s:s, s:s}", "seq",
-		(json_int_t)prefix.seq, "epoch", (json_int_t)prefix.epoch,
-		"name", path_value(prefix.old_dir), "to",
-		path_value(prefix.new_dir), "kind", "rename", "state",
-		prefix.cursor != NULL || prefix.deleting ? "sent" : "waiting");
-	cache_owed_prefix_fini(&prefix);
-	return fs_control_say(conn, json_pack("{s:o}", "row", row));
-}
-
-json_t *fs_control_pending(struct fs_control_conn *conn, const json_t *request)
-{
-	struct rows rows = { .now_ns = base_boot_ns(conn->m->env) };
-	bool more = true;
-	int err = send_prefix(conn);
-
-	(void)request;
-	while (err == 0 && more)
-		err = send_batch(conn, &rows, &more);
-	rows.aside_only = true;
-	if (err == 0)
-		err = send_batch(conn, &rows, &more);
-	if (err < 0)
-		return fs_control_error(err, "the journal cannot be read: %s",
-			strerrordesc_np(-err));
-	return json_pack("{s:b}", "done", 1);
 }
 
 /* ---- conflicts ---- */

@@ -131,7 +131,7 @@ static int enter_again(struct again *again, struct cache_txn *txn)
 	struct tier *t = again->line->tier;
 	struct cache_owed row;
 	uint64_t seq;
-	int err = cache_owed_each_all(txn, see_refused, again);
+	int err = cache_owed_each_aside(txn, "", 0, see_refused, again);
 
 	t->order.epoch += again->nr > 0;
 	t->order.after_staged |= again->nr > 0; /* an epoch of their own */
@@ -141,6 +141,7 @@ static int enter_again(struct again *again, struct cache_txn *txn)
 			break;
 		row.state = CACHE_OWED_UNSENT;
 		row.epoch = t->order.epoch;
+		row.group = false;
 		err = cache_owed_put(txn, &row);
 		if (err == 0)
 			err = cache_owed_renumber(txn, row.seq, &seq);

@@ -20,8 +20,11 @@
 /* A line whose head is older than this joins its oldest epochs, so that small
  * changes do not cost one round trip each. */
 #define TIER_LAG_MAX_NS (30 * TIER_S)
-/* ... but no more rows than this at a time. */
+/* ... but no more rows than this at a time, not for fewer epochs, and looks no
+ * more often. */
 #define TIER_LAG_JOIN_ROWS 1024
+#define TIER_LAG_EPOCHS 8
+#define TIER_LAG_EVERY_NS (1 * TIER_S)
 /* What one blob refuses for good blocks everything after it this long, then
  * it is set aside. */
 #define TIER_REFUSE_WAIT_NS (600 * TIER_S)
@@ -39,8 +42,11 @@
 #define TIER_SEND_PARALLEL 64
 /* Large files staged at once, the head of the line included. */
 #define TIER_STAGE_FILES 4
-/* How far beyond the head the line is searched for large files to stage. */
-#define TIER_STAGE_SCAN 256
+/* Large files beyond the head that are looked at, for some to stage. */
+#define TIER_STAGE_SCAN 64
+/* Large files of a group that wait for each other, staged: each has a place
+ * among TIER_SEND_PARALLEL until it goes, and others need some. */
+#define TIER_GROUP_STAGED 48
 /* Blocks of one file under way at once. */
 #define TIER_STAGE_BLOCKS 8
 /* ... copied on the server: they cost no memory and no wire. */

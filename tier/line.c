@@ -94,44 +94,55 @@ struct work *tier_line_work(struct tier_line *line, uint64_t seq)
 /* ---- lag (L6) ---- */
 
 struct lag {
-	uint64_t first_epoch, last_epoch;
-	int64_t first_entered_ns;
-	size_t rows, epochs;
-	bool prefix;
+	uint64_t epoch, complete; /* the last one seen, and seen to its end */
+	size_t rows, epochs;	  /* epochs: complete ones */
 };
 
+/* What the store refuses holds back what came after it. */
 static int see_lag(void *arg, const struct cache_owed *row)
 {
 	struct lag *lag = arg;
 
-	if (lag->rows == 0)
-		lag->first_entered_ns = row->entered_ns;
-	if (row->epoch != lag->last_epoch)
-		lag->epochs++;
-	if (++lag->rows > TIER_LAG_JOIN_ROWS)
-		return 1;
-	lag->last_epoch = row->epoch;
-	return tier_row_is_large(row) ? 1 : 0;
+	if (row->epoch != lag->epoch) {
+		lag->epochs += lag->epoch != 0;
+		lag->complete = lag->epoch;
+		lag->epoch = row->epoch;
+	}
+	return row->tries > 0 || tier_row_is_large(row) ||
+		++lag->rows > TIER_LAG_JOIN_ROWS;
 }
 
-static void join_lag(struct tier_line *line, uint64_t epoch)
+static int join_oldest(struct cache_txn *txn, uint64_t epoch)
 {
-	struct lag lag = { .first_epoch = epoch };
 	struct cache_owed_prefix prefix;
-	struct cache_txn *txn;
-	int64_t age;
+	struct lag lag = { 0 };
+	int err = cache_owed_each(txn, epoch, 0, see_lag, &lag);
 
-	if (cache_write(line->tier->cache, &txn) < 0)
-		return;
-	cache_owed_each(txn, epoch, 0, see_lag, &lag);
-	age = base_boot_ns(line->tier->env) - lag.first_entered_ns;
-	for (uint64_t e = epoch; e <= lag.last_epoch && !lag.prefix; e++) {
-		lag.prefix = cache_owed_prefix_first(txn, e, &prefix) == 0;
-		if (lag.prefix)
-			cache_owed_prefix_fini(&prefix);
+	if (err < 0)
+		return err;
+	if (lag.epochs < TIER_LAG_EPOCHS)
+		return -ENOENT;
+	if (cache_owed_prefix_first(txn, lag.complete, &prefix) == 0) {
+		cache_owed_prefix_fini(&prefix);
+		return -ENOENT;
 	}
-	if (lag.epochs < 8 || age < TIER_LAG_MAX_NS || lag.prefix ||
-		cache_owed_join(txn, epoch, lag.last_epoch) < 0) {
+	return cache_owed_join(txn, epoch, lag.complete);
+}
+
+static void join_lag(struct tier_line *line, const struct look *look)
+{
+	struct cache_txn *txn;
+	int err;
+
+	/* oldest_ns < 0: it is from before the boot. */
+	if (look->oldest_ns == 0 ||
+		look->now - look->oldest_ns < TIER_LAG_MAX_NS ||
+		look->now < line->lag_at_ns ||
+		cache_write(line->tier->cache, &txn) < 0)
+		return;
+	line->lag_at_ns = look->now + TIER_LAG_EVERY_NS;
+	err = join_oldest(txn, look->epoch);
+	if (err < 0) {
 		cache_abort(txn);
 		return;
 	}
@@ -233,15 +244,15 @@ static void tick(void *arg)
 	look->flushing = tier_is_flushing(line);
 	if (take_a_look(line, look) == 0 && look->epoch > 0) {
 		start_picked(line, look);
-		if (tier_rename_step(line, look->epoch, look->in_epoch))
+		if (look->expand && tier_rename_step(line, look))
 			tier_line_tick_soon(line);
-		else if (!look->group && line->works_nr == 0 &&
-			look->in_epoch > 0)
-			join_lag(line, look->epoch);
+		else if (!look->group && !look->renaming)
+			join_lag(line, look);
 		if (look->wake_ns > 0)
 			tier_line_tick_after(line, look->wake_ns - now);
 	}
 	note_held(line, look);
+	tier_line_note_works(line);
 	free(look);
 }
 

@@ -96,6 +96,13 @@ struct work {
 };
 TAILQ_HEAD(work_queue, work);
 
+/* What `status` tells of a work (pending.c). */
+struct work_note {
+	uint64_t seq;
+	enum work_state state;
+	bool staged;
+};
+
 struct flush {
 	LIST_ENTRY(flush) link;
 	char *path;
@@ -124,6 +131,7 @@ struct tier_line {
 	uint64_t budget_bytes;	 /* of TIER_UPLOAD_BYTES in use */
 	bool starved;		 /* somebody waits for it */
 	struct tier_zero zeroes[4];
+	int64_t lag_at_ns;   /* not before: whether the line lags (L6) */
 	int64_t fence_at_ns; /* next look at old `sent` rows, 0: now */
 	struct fence *fence; /* fence.c: the one asked about */
 	/* shared with other threads: */
@@ -132,6 +140,8 @@ struct tier_line {
 	LIST_HEAD(, flush) flushes; /* under mutex; ended on the strand */
 	char held_by[512];	    /* under mutex */
 	int64_t held_since_ns;	    /* under mutex */
+	struct work_note noted[TIER_SEND_PARALLEL]; /* under mutex */
+	size_t noted_nr;			    /* under mutex */
 };
 
 /* line.c */
@@ -145,6 +155,9 @@ void tier_line_budget_back(struct work *work, uint64_t bytes);
 
 struct work *tier_line_work(struct tier_line *line, uint64_t seq);
 
+/* pending.c: after each tick, for status */
+void tier_line_note_works(struct tier_line *line);
+
 /* flush.c */
 void tier_flushes_end(struct tier_line *line);
 /* Who waits for this row waits for what came of it, too. */
@@ -152,8 +165,10 @@ void tier_flushes_follow(
 	struct tier_line *line, uint64_t seq, uint64_t last_seq);
 bool tier_is_flushing(struct tier_line *line);
 
-/* rename.c: true: there may be more to do at once */
-bool tier_rename_step(struct tier_line *line, uint64_t epoch, size_t in_epoch);
+/* rename.c: more of a directory rename enters the line (L8).  True: there may
+ * be more to do at once. */
+struct look;
+bool tier_rename_step(struct tier_line *line, const struct look *look);
 
 /* work.c */
 struct work *tier_work_new(struct tier_line *line, const struct cache_owed *);

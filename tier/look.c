@@ -8,26 +8,28 @@
  *       first `latest` is a new name like what it names, and mostly the last
  *       of them;
  *   L3  large files of later epochs are staged ahead;
- *   L4  a group (joined epochs) becomes visible when all of it is staged: new
- *       names, then replacements but the newest of each directory, then
- *       those, then deletions;
+ *   L4  a group (joined epochs) becomes visible when all of it is staged, or
+ *       as many of its files as fit (TIER_GROUP_STAGED): new names, each after
+ *       its directory if that is among them, then
+ *       replacements but the newest of each directory, then those, then
+ *       deletions;
  *   L5  a row is due TIER_STAGE_DELAY after it entered, at once for a flush;
  *   L7  of several rows of one name only the first is on its way: the next
  *       needs the ETag that the first will have, and a commit drops what was
- *       staged under its name.
+ *       staged under its name;
+ *   L8  a directory rename enters its epoch a few names at a time: the new
+ *       ones, and when these are there, the old ones' deletions.
+ *
+ * What a look costs does not grow with the line: it reads the rows that may
+ * start, in their order, and no further than the first that may not.
  */
 #include "tier/look.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The newest replacement of a directory, in a group. */
-struct newest {
-	UT_hash_handle hh;
-	uint64_t seq;
-	size_t len;
-	char dir[];
-};
+_Static_assert(TIER_BLOCK_BYTES_1 == CACHE_OWED_LARGE, "it has an index");
 
 bool tier_row_is_large(const struct cache_owed *row)
 {
@@ -60,6 +62,13 @@ static void pick(struct look *look, const struct cache_owed *row, bool go)
 	look->picked_go[look->picked_nr++] = go;
 }
 
+static bool is_full(struct look *look)
+{
+	return look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL &&
+		look->in_epoch > (size_t)TIER_SEND_PARALLEL * 2;
+}
+
+/* L5.  Rows of an epoch become due in their order. */
 static bool is_due(struct look *look, const struct cache_owed *row)
 {
 	int64_t due = row->entered_ns + TIER_STAGE_DELAY_NS;
@@ -72,20 +81,12 @@ static bool is_due(struct look *look, const struct cache_owed *row)
 	return false;
 }
 
-/* L3: a large file of a later epoch. */
-static int look_beyond(struct look *look, const struct cache_owed *row)
+static void note_held(struct look *look, const struct cache_owed *row)
 {
-	if (++look->beyond > TIER_STAGE_SCAN ||
-		look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL)
-		return 1;
-	if (tier_row_is_large(row) &&
-		look->line->staging_nr < TIER_STAGE_FILES &&
-		tier_line_work(look->line, row->seq) == NULL &&
-		is_due(look, row)) {
-		look->line->staging_nr++; /* corrected at the next look */
-		pick(look, row, false);
-	}
-	return 0;
+	if (look->held[0] == '\0')
+		snprintf(look->held, sizeof(look->held), "%s%s%s%s", row->name,
+			look->group ? " (a group)" : "", row->error ? ": " : "",
+			row->error ? row->error : "");
 }
 
 static int look_at(void *arg, const struct cache_owed *row)
@@ -93,125 +94,131 @@ static int look_at(void *arg, const struct cache_owed *row)
 	struct look *look = arg;
 
 	if (row->epoch != look->epoch)
-		return look_beyond(look, row);
-	look->in_epoch++;
-	if (look->held[0] == '\0')
-		snprintf(look->held, sizeof(look->held), "%s%s%s", row->name,
-			row->error ? ": " : "", row->error ? row->error : "");
-	if (look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL &&
-		look->in_epoch > TIER_SEND_PARALLEL * 2)
 		return 1;
-	if (!is_due(look, row))
-		return 0;
+	if (look->in_epoch++ == 0)
+		look->oldest_ns = row->entered_ns;
+	note_held(look, row);
+	if (is_full(look) || !is_due(look, row))
+		return 1;
 	/* L2 */
 	pick(look, row, row->seq != look->last_seq || look->in_epoch == 1);
 	return 0;
 }
 
-/* ---- groups (L4) ---- */
-
-static int phase_of(struct look *look, const struct cache_owed *row)
-{
-	struct newest *n;
-	size_t len;
-
-	if (row->kind == CACHE_GONE)
-		return 3;
-	if (row->change == TIER_CLASS_NEW)
-		return 0;
-	tier_path_last(row->name, &len);
-	HASH_FIND(hh, look->newest, row->name, len, n);
-	return n != NULL && n->seq == row->seq ? 2 : 1;
-}
-
-static int plan_newest(void *arg, const struct cache_owed *row)
+/* L3 */
+static int look_beyond(void *arg, const struct cache_owed *row)
 {
 	struct look *look = arg;
-	struct newest *n;
-	size_t len;
 
-	if (row->epoch != look->epoch)
+	if (look->line->staging_nr >= TIER_STAGE_FILES ||
+		look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL)
 		return 1;
-	if (row->kind == CACHE_GONE || row->change == TIER_CLASS_NEW)
-		return 0;
-	tier_path_last(row->name, &len);
-	HASH_FIND(hh, look->newest, row->name, len, n);
-	if (n == NULL) {
-		n = base_calloc(1, sizeof(*n) + len + 1);
-		memcpy(n->dir, row->name, len);
-		n->len = len;
-		HASH_ADD_KEYPTR(hh, look->newest, n->dir, len, n);
+	if (tier_line_work(look->line, row->seq) == NULL && is_due(look, row)) {
+		look->line->staging_nr++; /* corrected at the next look */
+		pick(look, row, false);
 	}
-	if (row->seq > n->seq)
-		n->seq = row->seq;
-	return 0;
+	return ++look->large >= TIER_STAGE_SCAN;
 }
 
-static int plan_phase(void *arg, const struct cache_owed *row)
+/* ---- groups (L4) ---- */
+
+static int look_at_large(void *arg, const struct cache_owed *row)
 {
 	struct look *look = arg;
 	struct work *work;
-	int phase;
 
-	if (row->epoch != look->epoch)
+	if (row->epoch != look->epoch || look->large++ == TIER_GROUP_STAGED)
 		return 1;
-	phase = phase_of(look, row);
-	if (look->phase < 0 || phase < look->phase)
-		look->phase = phase;
-	if (tier_row_is_large(row) && row->state == CACHE_OWED_UNSENT) {
-		work = tier_line_work(look->line, row->seq);
-		if (work == NULL || !work->staged)
-			look->unstaged = true;
+	work = tier_line_work(look->line, row->seq);
+	if (work == NULL || !work->staged) {
+		look->unstaged = true;
+		note_held(look, row);
+		pick(look, row, false);
 	}
 	return 0;
 }
 
-static int look_at_group(void *arg, const struct cache_owed *row)
+/* Does the directory that it is in take the place of a file, in this group? */
+static bool lacks_parent(struct look *look, const struct cache_owed *row)
+{
+	struct base_str dir = BASE_STR_INIT;
+	bool lacks = false;
+	size_t len;
+
+	if (row->phase == CACHE_OWED_NEW) {
+		tier_path_last(row->name, &len);
+		base_str_add(&dir, row->name, len);
+		if (len > 0 &&
+			cache_owed_new_dir(
+				look->txn, look->epoch, dir.data, &lacks) < 0)
+			lacks = true;
+		base_str_fini(&dir);
+	}
+	return lacks;
+}
+
+static int look_at_phase(void *arg, const struct cache_owed *row)
 {
 	struct look *look = arg;
 
-	if (row->epoch != look->epoch)
+	look->in_epoch++;
+	note_held(look, row);
+	if (is_full(look))
 		return 1;
-	if (look->held[0] == '\0')
-		snprintf(look->held, sizeof(look->held), "%s (a group)%s%s",
-			row->name, row->error ? ": " : "",
-			row->error ? row->error : "");
-	if (look->unstaged) {
-		if (tier_row_is_large(row))
-			pick(look, row, false);
-	} else if (phase_of(look, row) == look->phase) {
+	if (!lacks_parent(look, row))
 		pick(look, row, true);
-	}
 	return 0;
 }
 
-static int look_at_epoch(struct look *look, struct cache_txn *txn)
+static int look_at_group(struct look *look)
 {
-	struct newest *n, *tmp;
-	int err;
+	int err = cache_owed_each_large(
+		look->txn, look->epoch, 0, look_at_large, look);
 
-	if (!look->group)
-		return cache_owed_each(txn, look->epoch, 0, look_at, look);
-	look->phase = -1;
-	err = cache_owed_each(txn, look->epoch, 0, plan_newest, look);
-	if (err >= 0)
-		err = cache_owed_each(txn, look->epoch, 0, plan_phase, look);
-	if (err >= 0)
-		err = cache_owed_each(txn, look->epoch, 0, look_at_group, look);
-	HASH_ITER(hh, look->newest, n, tmp)
-	{
-		HASH_DEL(look->newest, n);
-		free(n);
+	if (err < 0 || look->unstaged)
+		return err;
+	/* What replacements name may be below a directory that moves. */
+	if (look->copying && look->phase > CACHE_OWED_NEW) {
+		look->expand = true;
+		return 0;
 	}
+	err = cache_owed_each_phase(
+		look->txn, look->epoch, look->phase, look_at_phase, look);
+	look->expand = look->renaming &&
+		(look->copying || look->phase == CACHE_OWED_DELETES);
 	return err;
 }
 
-static int group_of_first(void *arg, const struct cache_owed *row)
-{
-	struct look *look = arg;
+/* ---- the look ---- */
 
-	look->group = row->epoch == look->epoch && row->group;
-	return 1;
+static int look_at_renames(struct look *look)
+{
+	struct cache_owed_prefix prefix;
+	int err = cache_owed_prefix_first(look->txn, look->epoch, &prefix);
+
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	look->renaming = true;
+	look->copying = !prefix.deleting;
+	if (look->held[0] == '\0')
+		snprintf(look->held, sizeof(look->held), "%s -> %s",
+			prefix.old_dir, prefix.new_dir);
+	cache_owed_prefix_fini(&prefix);
+	return 0;
+}
+
+static int look_at_epoch(struct look *look)
+{
+	int err = cache_owed_last_of_epoch(
+		look->txn, look->epoch, &look->last_seq);
+
+	if (err == 0)
+		err = cache_owed_each(look->txn, look->epoch, 0, look_at, look);
+	if (err >= 0)
+		err = cache_owed_each_large(
+			look->txn, look->epoch, INT64_MAX, look_beyond, look);
+	look->expand = look->renaming;
+	return err;
 }
 
 int tier_look(struct look *look, struct cache_txn *txn)
@@ -221,9 +228,12 @@ int tier_look(struct look *look, struct cache_txn *txn)
 	look->txn = txn;
 	if (err < 0 || look->epoch == 0)
 		return err;
-	err = cache_owed_last_of_epoch(txn, look->epoch, &look->last_seq);
-	if (err == 0)
-		err = cache_owed_each(
-			txn, look->epoch, 0, group_of_first, look);
-	return err < 0 ? err : look_at_epoch(look, txn);
+	err = look_at_renames(look);
+	if (err < 0)
+		return err;
+	err = cache_owed_first_phase(txn, look->epoch, &look->phase);
+	look->group = err == 0;
+	if (err < 0 && err != -ENOENT)
+		return err;
+	return look->group ? look_at_group(look) : look_at_epoch(look);
 }

@@ -7,29 +7,29 @@
 
 #include "tier/line.h"
 
-struct newest; /* look.c: of a directory, in a group */
-
 struct look {
 	struct tier_line *line;
 	struct cache_txn *txn;
 	uint64_t epoch, last_seq; /* the lowest, and its newest row */
 	int64_t now;
 	bool flushing;
-	size_t in_epoch;     /* rows of it seen */
-	size_t beyond;	     /* rows of later epochs seen */
-	int64_t wake_ns;     /* when the first row that is not due will be */
-	uint64_t last_epoch; /* epoch of the last row seen, for lag joins */
+	int64_t oldest_ns; /* when its first row entered */
+	size_t in_epoch;   /* rows of it seen; of a group: of its phase */
+	int64_t wake_ns;   /* when the first row that is not due will be */
 	/* picked, started after the transaction */
 	struct cache_owed picked[TIER_SEND_PARALLEL];
 	bool picked_go[TIER_SEND_PARALLEL];
 	size_t picked_nr;
 	uint64_t go[TIER_SEND_PARALLEL];
 	size_t go_nr;
-	/* a group's plan */
+	/* a group */
 	bool group;
-	int phase;     /* lowest phase with a row, -1: unknown */
-	bool unstaged; /* something of it is not staged yet */
-	struct newest *newest;
+	enum cache_owed_phase phase;
+	size_t large;  /* files of it that are staged, seen */
+	bool unstaged; /* one of them is not staged yet */
+	/* a directory rename of this epoch, at most one at a time */
+	bool renaming, copying; /* its new names are not all there */
+	bool expand;		/* more of it may enter the line */
 	char held[512];
 };
 

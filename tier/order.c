@@ -29,15 +29,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int find_replacement(void *arg, const struct cache_owed *row)
-{
-	uint64_t *seq = arg;
-
-	if (row->change == TIER_CLASS_REPLACE && row->seq > *seq)
-		*seq = row->seq;
-	return 0;
-}
-
 int tier_order_open(struct tier *tier)
 {
 	struct tier_order *o = &tier->order;
@@ -58,8 +49,10 @@ int tier_order_open(struct tier *tier)
 		cache_owed_fini(&row);
 	}
 	if (err == 0)
-		err = cache_owed_each_all(
-			txn, find_replacement, &o->replacement_seq);
+		err = cache_meta_get_u64(
+			txn, "replacement", &o->replacement_seq);
+	if (err == -ENOENT)
+		err = 0;
 	cache_abort(txn);
 	o->epoch = epoch + 1;
 	return err;
@@ -107,21 +100,35 @@ int tier_order_shows(struct cache_txn *txn, const char *path, bool *ret)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* Nothing else may enter a group; and what is one up to now stays as it is. */
+static int join(
+	struct tier *tier, struct cache_txn *txn, uint64_t a, uint64_t b)
+{
+	struct tier_order *o = &tier->order;
+
+	if (b == o->epoch && o->is_empty && a + 1 == b)
+		return 0;
+	atomic_fetch_add(&o->groups, 1);
+	if (b >= o->epoch) {
+		o->epoch = b + 1;
+		o->is_empty = true;
+	}
+	return cache_owed_join(txn, a, b);
+}
+
 int tier_order_join(
 	struct tier *tier, struct cache_txn *txn, uint64_t a, uint64_t b)
 {
 	if (a >= b)
 		return 0;
-	atomic_fetch_add(&tier->order.groups, 1);
-	return cache_owed_join(txn, a, b);
+	return join(tier, txn, a, b);
 }
 
 /* Rows that are alone in their epoch are marked, too. */
 int tier_order_group(
 	struct tier *tier, struct cache_txn *txn, uint64_t first_epoch)
 {
-	atomic_fetch_add(&tier->order.groups, 1);
-	return cache_owed_join(txn, first_epoch, tier->order.epoch);
+	return join(tier, txn, first_epoch, tier->order.epoch);
 }
 
 int tier_order_fall_out(struct tier *tier, struct cache_txn *txn,
@@ -157,6 +164,16 @@ uint64_t tier_serial_of(const struct cache_inode *inode)
 		: inode->serial;
 }
 
+uint8_t tier_order_phase(enum cache_kind kind, enum tier_class class)
+{
+	if (kind == CACHE_GONE)
+		return CACHE_OWED_DELETES;
+	/* A directory that takes the place of a file has new names below it. */
+	if (kind == CACHE_DIR && class == TIER_CLASS_REPLACE)
+		return CACHE_OWED_NEW;
+	return class == TIER_CLASS_NEW ? CACHE_OWED_NEW : CACHE_OWED_REPLACES;
+}
+
 /* The row that says: the name holds this inode's state of now. */
 static void describe(struct tier *tier, struct cache_owed *row,
 	const struct cache_inode *inode, enum tier_class class)
@@ -168,6 +185,9 @@ static void describe(struct tier *tier, struct cache_owed *row,
 	row->tries = 0;
 	row->refused_ns = 0;
 	row->attrs_only = class == TIER_CLASS_ATTR;
+	row->group = false;
+	row->phase = tier_order_phase(
+		inode == NULL ? CACHE_GONE : inode->kind, class);
 	if (inode == NULL) {
 		row->kind = CACHE_GONE;
 		row->ino = row->serial = row->gen = row->size_bytes = 0;
@@ -202,6 +222,7 @@ int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 	uint64_t max_seq, seq = 0;
 	int err;
 
+	o->is_empty = false;
 	err = cache_owed_max_seq(txn, &max_seq);
 	if (err < 0)
 		return err;
@@ -230,8 +251,11 @@ int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 		err = cache_owed_add(txn, &row);
 		seq = row.seq;
 	}
-	if (class == TIER_CLASS_REPLACE)
+	if (class == TIER_CLASS_REPLACE) {
 		o->replacement_seq = seq;
+		if (err == 0)
+			err = cache_meta_set_u64(txn, "replacement", seq);
+	}
 	o->after_staged = inode != NULL && inode->kind == CACHE_FILE &&
 		inode->size_bytes > TIER_BLOCK_BYTES_1;
 	return err;

@@ -23,6 +23,9 @@ int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 int tier_order_join(
 	struct tier *tier, struct cache_txn *txn, uint64_t a, uint64_t b);
 
+/* The phase of a row in a group. */
+uint8_t tier_order_phase(enum cache_kind kind, enum tier_class class);
+
 /* order_dir.c: below the new name of a directory whose rename is still owed a
  * blob may be where it was.  Where the store has what is `path` here;
  * -ENOENT: nowhere else.  Allocated. */

@@ -58,7 +58,8 @@ static char *concat(const char *a, const char *b)
 
 struct lookup {
 	const char *path;
-	char *found;
+	char *found; /* by the newest of them */
+	uint64_t seq;
 	struct cache_txn *txn;
 };
 
@@ -67,11 +68,12 @@ static int look(void *arg, const struct cache_owed_prefix *prefix)
 	struct lookup *l = arg;
 	const char *rest = rest_of(l->path, prefix->new_dir);
 	struct cache_remote remote;
-	char *name;
+	char *name = concat(prefix->old_dir, rest);
 
-	if (rest == NULL)
+	if (prefix->seq < l->seq) {
+		free(name);
 		return 0;
-	name = concat(prefix->old_dir, rest);
+	}
 	if (cache_remote_get(l->txn, name, &remote) < 0) {
 		free(name);
 		return 0;
@@ -79,6 +81,7 @@ static int look(void *arg, const struct cache_owed_prefix *prefix)
 	cache_remote_fini(&remote);
 	free(l->found);
 	l->found = name;
+	l->seq = prefix->seq;
 	return 0;
 }
 
@@ -86,7 +89,8 @@ int tier_order_old_name(struct cache_txn *txn, const char *path, char **ret)
 {
 	struct lookup l = { .path = path, .txn = txn };
 	struct cache_inode inode;
-	int err = cache_owed_prefix_each(txn, look, &l);
+	int err =
+		cache_owed_prefix_above(txn, CACHE_PREFIX_NEW, path, look, &l);
 
 	/* A name that is somebody else's by now is owed as such. */
 	if (err == 0 && l.found != NULL &&
@@ -118,30 +122,34 @@ static int has_below(struct cache_txn *txn, const char *dir, bool *ret)
 	return err < 0 ? err : 0;
 }
 
-/* P2, P3 */
-static int see_prefix(void *arg, const struct cache_owed_prefix *prefix)
+/* P2 */
+static int see_moved(void *arg, const struct cache_owed_prefix *prefix)
 {
 	struct renaming *r = arg;
 	const char *rest = rest_of(prefix->new_dir, r->old_path);
 	struct cache_owed_prefix *moved;
+
+	r->moved =
+		base_realloc(r->moved, (r->moved_nr + 1) * sizeof(*r->moved));
+	moved = &r->moved[r->moved_nr++];
+	*moved = *prefix;
+	moved->old_dir = base_strdup(prefix->old_dir);
+	moved->new_dir = concat(r->new_path, rest);
+	moved->cursor = prefix->cursor ? base_strdup(prefix->cursor) : NULL;
+	return 0;
+}
+
+/* P3, or its own: P2 */
+static int see_place(void *arg, const struct cache_owed_prefix *prefix)
+{
+	struct renaming *r = arg;
+	const char *rest = rest_of(r->old_path, prefix->new_dir);
 	bool below = false;
 	char *place;
 	int err;
 
-	if (rest != NULL) {
-		r->moved = base_realloc(
-			r->moved, (r->moved_nr + 1) * sizeof(*r->moved));
-		moved = &r->moved[r->moved_nr++];
-		*moved = *prefix;
-		moved->old_dir = base_strdup(prefix->old_dir);
-		moved->new_dir = concat(r->new_path, rest);
-		moved->cursor =
-			prefix->cursor ? base_strdup(prefix->cursor) : NULL;
-		return 0;
-	}
-	rest = rest_of(r->old_path, prefix->new_dir);
-	if (rest == NULL)
-		return 0;
+	if (*rest == '\0')
+		return see_moved(arg, prefix);
 	place = concat(prefix->old_dir, rest);
 	err = has_below(r->txn, place, &below);
 	if (err < 0 || !below) {
@@ -156,8 +164,12 @@ static int see_prefix(void *arg, const struct cache_owed_prefix *prefix)
 
 static int move_prefixes(struct renaming *r)
 {
-	int err = cache_owed_prefix_each(r->txn, see_prefix, r);
+	int err = cache_owed_prefix_above(
+		r->txn, CACHE_PREFIX_NEW, r->old_path, see_place, r);
 
+	if (err == 0)
+		err = cache_owed_prefix_below(
+			r->txn, CACHE_PREFIX_NEW, r->old_path, see_moved, r);
 	for (size_t i = 0; i < r->moved_nr; i++) {
 		if (err == 0)
 			err = cache_owed_prefix_put(r->txn, &r->moved[i]);
@@ -172,10 +184,8 @@ static int move_prefixes(struct renaming *r)
 static int see_row(void *arg, const struct cache_owed *row)
 {
 	struct renaming *r = arg;
-	const char *rest = rest_of(row->name, r->old_path);
 
-	if (rest == NULL || *rest == '\0' || row->kind == CACHE_GONE ||
-		row->state != CACHE_OWED_UNSENT)
+	if (row->kind == CACHE_GONE || row->state != CACHE_OWED_UNSENT)
 		return 0;
 	r->seqs = base_realloc(r->seqs, (r->seqs_nr + 1) * sizeof(*r->seqs));
 	r->seqs[r->seqs_nr++] = row->seq;
@@ -192,7 +202,7 @@ static int rename_rows(struct renaming *r)
 		r->txn, r->new_path, UINT64_MAX, &owed, &aside);
 
 	if (err == 0 && (owed || aside))
-		err = cache_owed_each_all(r->txn, see_row, r);
+		err = cache_owed_each_below(r->txn, r->old_path, see_row, r);
 	if (err == 0)
 		err = cache_owed_rename(r->txn, r->old_path, r->new_path);
 	/* They are the newest under their names. */
@@ -212,6 +222,7 @@ static int add_prefix(struct renaming *r, const char *old_dir)
 	struct cache_owed_prefix prefix = { 0 };
 
 	prefix.epoch = r->tier->order.epoch;
+	r->tier->order.is_empty = false;
 	prefix.old_dir = (char *)old_dir;
 	prefix.new_dir = (char *)r->new_path;
 	return cache_owed_prefix_add(r->txn, &prefix);

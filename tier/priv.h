@@ -49,7 +49,8 @@ struct tier_order {
 	uint64_t epoch;
 	enum tier_class last;
 	int64_t last_ns;
-	bool after_staged;	  /* the last change ends its epoch */
+	bool is_empty;	   /* nothing has entered it since a group was closed */
+	bool after_staged; /* the last change ends its epoch */
 	uint64_t replacement_seq; /* of the newest replacement entered */
 	atomic_bool after_sync;
 	_Atomic uint64_t groups;

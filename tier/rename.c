@@ -4,7 +4,8 @@
  * on the server, mostly); when they are there, the old ones go.  A restart
  * begins the scan again: what is done is in step and costs a look.
  */
-#include "tier/line.h"
+#include "tier/look.h"
+#include "tier/order.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@ struct expand {
 	struct tier *tier;
 	struct cache_txn *txn;
 	struct cache_owed_prefix *prefix;
+	bool group; /* its epoch is one */
 	char *names[TIER_MERGE_BATCH];
 	struct cache_id contents[TIER_MERGE_BATCH];
 	size_t nr;
@@ -27,30 +29,18 @@ static int collect(void *arg, const struct cache_remote *remote)
 	return 0;
 }
 
-struct others {
-	uint64_t seq;
-	const char *name;
-	bool found;
-};
-
-static int see_prefix(void *arg, const struct cache_owed_prefix *row)
+static int see_later(void *arg, const struct cache_owed_prefix *row)
 {
-	struct others *o = arg;
-	size_t len = strlen(row->old_dir);
-
-	o->found |= row->seq > o->seq &&
-		strncmp(o->name, row->old_dir, len) == 0 &&
-		(o->name[len] == '\0' || o->name[len] == '/');
-	return 0;
+	return row->seq > *(uint64_t *)arg;
 }
 
 /* Does a later rename move it on from here?  Then that one deletes it. */
 static bool is_anothers(struct expand *x, const char *name)
 {
-	struct others o = { .seq = x->prefix->seq, .name = name };
+	uint64_t seq = x->prefix->seq;
 
-	cache_owed_prefix_each(x->txn, see_prefix, &o);
-	return o.found;
+	return cache_owed_prefix_above(
+		       x->txn, CACHE_PREFIX_OLD, name, see_later, &seq) > 0;
 }
 
 /* One name below the old directory: its new name is owed, or, when all new
@@ -68,7 +58,9 @@ static int expand_one(struct expand *x, size_t i)
 	base_str_puts(&path, x->names[i] + strlen(prefix->old_dir));
 	err = cache_resolve(x->txn, path.data, &inode);
 	row.epoch = prefix->epoch;
+	row.group = x->group;
 	row.change = TIER_CLASS_RENAME;
+	row.phase = CACHE_OWED_NEW;
 	row.entered_ns = base_boot_ns(x->tier->env) - TIER_STAGE_DELAY_NS;
 	if (prefix->deleting) {
 		if (err == 0)
@@ -76,6 +68,7 @@ static int expand_one(struct expand *x, size_t i)
 		row.name = x->names[i];
 		row.kind = CACHE_GONE;
 		row.change = TIER_CLASS_DELETE;
+		row.phase = CACHE_OWED_DELETES;
 		err = cache_resolve(x->txn, row.name, &other);
 		if (err == 0) /* somebody made it again: it is owed as such */
 			goto out;
@@ -105,75 +98,105 @@ out:
 	return err == -ENOENT || err == -ENOTDIR ? 0 : err;
 }
 
-/* Expands the next names of a directory rename.  Returns 1 while there is
- * something to do, 0 when the rename is complete. */
-static int expand_prefix(struct tier_line *line,
-	struct cache_owed_prefix *prefix, bool epoch_empty)
+/* All of one kind are there: the other kind, or it is complete. */
+static int next_kind(struct expand *x, bool *ret_complete)
 {
-	struct expand x = { .tier = line->tier, .prefix = prefix };
+	struct cache_owed_prefix *prefix = x->prefix;
+
+	*ret_complete = prefix->deleting;
+	if (prefix->deleting)
+		return cache_owed_prefix_del(x->txn, prefix->seq);
+	prefix->deleting = true;
+	free(prefix->cursor);
+	prefix->cursor = NULL;
+	return cache_owed_prefix_put(x->txn, prefix);
+}
+
+/* The next names; the directory's own marker goes with the first that go. */
+static int collect_names(struct expand *x)
+{
+	struct cache_owed_prefix *prefix = x->prefix;
 	struct cache_remote marker;
 	bool first = prefix->cursor == NULL;
-	int err = cache_write(line->tier->cache, &x.txn);
+	int err = cache_remote_each(x->txn, prefix->old_dir, prefix->cursor,
+		true, TIER_MERGE_BATCH - 1, collect, x);
 
-	if (err < 0)
-		return err;
-	err = cache_remote_each(x.txn, prefix->old_dir, prefix->cursor, true,
-		TIER_MERGE_BATCH - 1, collect, &x);
-	if (x.nr > 0) {
+	if (x->nr > 0) {
 		free(prefix->cursor);
-		prefix->cursor = base_strdup(x.names[x.nr - 1]);
+		prefix->cursor = base_strdup(x->names[x->nr - 1]);
 	}
 	if (err == 0 && first && prefix->deleting &&
-		cache_remote_get(x.txn, prefix->old_dir, &marker) == 0) {
-		collect(&x, &marker);
+		cache_remote_get(x->txn, prefix->old_dir, &marker) == 0) {
+		collect(x, &marker);
 		cache_remote_fini(&marker);
 		if (prefix->cursor == NULL)
 			prefix->cursor = base_strdup(prefix->old_dir);
 	}
-	for (size_t i = 0; i < x.nr && err == 0; i++)
-		err = expand_one(&x, i);
+	return err;
+}
+
+static int expand_names(struct expand *x)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < x->nr && err == 0; i++)
+		err = expand_one(x, i);
+	x->prefix->done += x->nr;
+	return err == 0 ? cache_owed_prefix_put(x->txn, x->prefix) : err;
+}
+
+/* Enters the next names of a directory rename.  Returns 1 while there is
+ * something to do at once. */
+static int expand_prefix(struct tier_line *line,
+	struct cache_owed_prefix *prefix, const struct look *look)
+{
+	struct expand x = {
+		.tier = line->tier, .prefix = prefix, .group = look->group
+	};
+	bool complete = false;
+	int err = cache_write(line->tier->cache, &x.txn);
+
+	if (err < 0)
+		return err;
+	err = collect_names(&x);
+	if (err == 0 && x.nr > 0)
+		err = expand_names(&x);
+	else if (err == 0 && look->in_epoch == 0)
+		err = next_kind(&x, &complete);
+	else
+		complete = true; /* for now */
 	for (size_t i = 0; i < x.nr; i++)
 		free(x.names[i]);
-	if (err == 0 && x.nr == 0 && epoch_empty) {
-		if (prefix->deleting) {
-			err = cache_owed_prefix_del(x.txn, prefix->seq);
-			x.nr = 0;
-		} else {
-			prefix->deleting = true;
-			free(prefix->cursor);
-			prefix->cursor = NULL;
-			x.nr = 1;
-		}
-	}
-	if (err == 0 && (x.nr > 0 || !epoch_empty))
-		err = cache_owed_prefix_put(x.txn, prefix);
 	if (err < 0) {
 		cache_abort(x.txn);
 		return err;
 	}
 	err = cache_commit(x.txn);
-	return err < 0 ? err : x.nr > 0;
+	return err < 0 ? err : !complete;
 }
 
-bool tier_rename_step(struct tier_line *line, uint64_t epoch, size_t in_epoch)
+bool tier_rename_step(struct tier_line *line, const struct look *look)
 {
 	struct cache_owed_prefix prefix;
 	struct cache_txn *txn;
-	int err = cache_read(line->tier->cache, &txn);
+	int err;
 
-	if (err < 0)
+	if (look->in_epoch >= TIER_SEND_PARALLEL ||
+		cache_read(line->tier->cache, &txn) < 0)
 		return false;
-	err = cache_owed_prefix_first(txn, epoch, &prefix);
+	err = cache_owed_prefix_first(txn, look->epoch, &prefix);
+	if (err == 0 && prefix.total == 0) {
+		/* For `status`: each name comes and goes. */
+		err = cache_remote_count(txn, prefix.old_dir, &prefix.total);
+		prefix.total = 2 * prefix.total + 1;
+	}
 	cache_abort(txn);
 	if (err < 0)
 		return false;
-	if (in_epoch < TIER_SEND_PARALLEL)
-		err = expand_prefix(line, &prefix, in_epoch == 0);
-	else
-		err = 0;
+	err = expand_prefix(line, &prefix, look);
 	cache_owed_prefix_fini(&prefix);
 	if (err < 0)
 		log_error("index: a directory rename cannot go on: %s",
 			strerror(-err));
-	return err > 0 || (err == 0 && in_epoch == 0);
+	return err > 0 || (err == 0 && look->in_epoch == 0);
 }

@@ -166,6 +166,21 @@ void tier_work_describe(struct work *w, struct cache_sent *sent)
 	memcpy(sent->list, same->list, sizeof(sent->list));
 }
 
+/* Its place may be another one by now: epochs are joined at any time. */
+static int mark_sent(struct work *w, struct cache_txn *txn)
+{
+	struct cache_owed row;
+	int err = cache_owed_get(txn, w->seq, &row);
+
+	if (err < 0)
+		return err;
+	row.state = w->row.state = CACHE_OWED_SENT;
+	row.serial = w->row.serial;
+	err = cache_owed_put(txn, &row);
+	cache_owed_fini(&row);
+	return err;
+}
+
 static int write_sent(struct work *w, struct cache_txn *txn)
 {
 	struct cache_sent sent = { 0 };
@@ -187,11 +202,7 @@ static int write_sent(struct work *w, struct cache_txn *txn)
 	if (err == 0 && w->row.kind == CACHE_FILE &&
 		(w->op == BLOB_PUT || w->op == BLOB_COMMIT))
 		err = cache_prove(txn, &w->row);
-	if (err == 0) {
-		w->row.state = CACHE_OWED_SENT;
-		err = cache_owed_put(txn, &w->row);
-	}
-	return err;
+	return err == 0 ? mark_sent(w, txn) : err;
 }
 
 /* Metadata and headers: the row's, on what the keeper has of others; or all of

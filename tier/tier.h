@@ -216,6 +216,17 @@ struct tier_status {
 	uint64_t open_flights;
 };
 int tier_status(struct tier *tier, struct tier_status *ret);
+/* What holds a row of the line: a class, and words that stay valid as long as
+ * the row.  `first_epoch`: cache_owed_first_epoch() of the same transaction. */
+enum tier_wait {
+	TIER_WAIT_TURN,	   /* for earlier changes */
+	TIER_WAIT_SENDING, /* it is under way */
+	TIER_WAIT_RETRY,   /* it failed, and is tried again */
+	TIER_WAIT_REFUSED, /* the store refuses it, since refused_ns */
+	TIER_WAIT_ASIDE,   /* ... for good: it is out of the line */
+};
+enum tier_wait tier_why(struct tier *tier, const struct cache_owed *row,
+	uint64_t first_epoch, const char **ret_why);
 /* Counted by fs/: bytes answered from local data on the served path. */
 void tier_count_hit(struct tier *tier, uint64_t bytes);
 

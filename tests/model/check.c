@@ -367,7 +367,7 @@ void check_dump(struct model *m)
 
 	if (!m->verbose || m->cache == NULL || cache_read(m->cache, &txn) < 0)
 		return;
-	cache_owed_each_all(txn, dump_row, m);
+	cache_owed_each_below(txn, "", dump_row, m);
 	cache_abort(txn);
 }
 
@@ -394,7 +394,7 @@ static void check_empty(struct model *m)
 	unsigned held = 0, written = 0;
 
 	assert(cache_read(m->cache, &txn) == 0);
-	cache_owed_each_all(txn, say_row, m);
+	cache_owed_each_below(txn, "", say_row, m);
 	if (cache_owed_prefix_first(txn, UINT64_MAX, &prefix) == 0)
 		model_fail(m, "end: the rename of %s to %s is still owed",
 			prefix.old_dir, prefix.new_dir);

@@ -91,47 +91,4 @@ static inline void test_refused(struct test_cache *t, int want,
 	ck_assert_ptr_null(cache);
 }
 
-/* No statement that this connection has prepared reads a large table from end
- * to end, but those that begin with one of `but`, and the counts that an open
- * without a clean close needs. */
-static inline void test_plans(sqlite3 *db, const char *const *but)
-{
-	static const char *const large[] = { "inode", "dentry", "remote",
-		"owed", "sent", "extent", "listing" };
-
-	for (sqlite3_stmt *s = sqlite3_next_stmt(db, NULL); s != NULL;
-		s = sqlite3_next_stmt(db, s)) {
-		const char *sql = sqlite3_sql(s);
-		char *explain = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", sql);
-		sqlite3_stmt *plan = NULL;
-		bool skip = strncmp(sql, "EXPLAIN", 7) == 0 ||
-			strncmp(sql, "SELECT count(*), coalesce(", 26) == 0 ||
-			strncmp(sql, "SELECT coalesce(sum(state", 25) == 0;
-
-		for (size_t i = 0; but[i] != NULL; i++)
-			skip = skip ||
-				strncmp(sql, but[i], strlen(but[i])) == 0;
-		if (!skip)
-			OK(sqlite3_prepare_v2(db, explain, -1, &plan, NULL));
-		while (!skip && sqlite3_step(plan) == SQLITE_ROW) {
-			const char *step =
-				(const char *)sqlite3_column_text(plan, 3);
-
-			for (size_t i = 0; i < 7; i++) {
-				size_t len = strlen(large[i]);
-				bool scan = strncmp(step, "SCAN ", 5) == 0 &&
-					strncmp(step + 5, large[i], len) == 0 &&
-					step[5 + len] == '\0';
-
-				ck_assert_msg(!scan, "%s: %s", step, sql);
-			}
-			ck_assert_msg(strstr(step, "TEMP B-TREE") == NULL ||
-					strstr(sql, "LIMIT") != NULL,
-				"%s: %s", step, sql);
-		}
-		sqlite3_finalize(plan);
-		sqlite3_free(explain);
-	}
-}
-
 #endif

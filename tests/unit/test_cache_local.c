@@ -490,21 +490,6 @@ START_TEST(death_of_the_process_takes_nothing_back)
 }
 END_TEST
 
-START_TEST(no_question_looks_at_all_rows)
-{
-	static const char *const but[] = { NULL };
-	struct test_cache *t = test_cache_new(MIB);
-	sqlite3 *db;
-
-	make_five(t);
-	db = t->cache->write_conn->db;
-	fetch_some(t);
-	local_bytes_of(t, part_ino);
-	test_plans(db, but);
-	test_cache_free(t);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("cache_local");
@@ -524,7 +509,6 @@ int main(void)
 	tcase_add_test(c, held_inode_goes_with_its_last_row);
 	tcase_add_test(c, power_cut_takes_back_what_was_not_flushed);
 	tcase_add_test(c, death_of_the_process_takes_nothing_back);
-	tcase_add_test(c, no_question_looks_at_all_rows);
 	suite_add_tcase(suite, c);
 	return test_main(suite);
 }

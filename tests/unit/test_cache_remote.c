@@ -290,29 +290,6 @@ START_TEST(max_seq_is_above_all_rows_after_any_end)
 }
 END_TEST
 
-START_TEST(no_question_looks_at_all_rows)
-{
-	static const char *const but[] = { NULL };
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_txn *txn = test_write(t);
-	struct cache_id one = id_of(1);
-	struct cache_remote r;
-
-	put(txn, "a/b", 1);
-	OK(cache_remote_get(txn, "a/b", &r));
-	cache_remote_fini(&r);
-	OK(cache_remote_holding(txn, &one, "a", &r));
-	cache_remote_fini(&r);
-	cache_remote_held_twice(txn, &one);
-	OK(cache_remote_each(txn, "a", NULL, false, 0, stop_at_once, NULL));
-	cache_remote_each(txn, "a", NULL, false, 1, stop_at_once, NULL);
-	OK(cache_remote_del(txn, "a/b"));
-	test_plans(txn->db, but);
-	OK(cache_commit(txn));
-	test_cache_free(t);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("cache_remote");
@@ -324,7 +301,6 @@ int main(void)
 	tcase_add_test(c, walks_are_as_a_plain_model_says);
 	tcase_add_test(c, walk_ends_with_what_each_says);
 	tcase_add_test(c, max_seq_is_above_all_rows_after_any_end);
-	tcase_add_test(c, no_question_looks_at_all_rows);
 	suite_add_tcase(suite, c);
 	return test_main(suite);
 }

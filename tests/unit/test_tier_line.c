@@ -253,6 +253,27 @@ START_TEST(taking_the_copy_away_settles_the_conflict)
 }
 END_TEST
 
+/* The listing still has the file; the directory is owed. */
+START_TEST(a_directory_in_place_of_a_file_casts_no_shadow)
+{
+	struct cache_inode inode;
+	struct cache_txn *txn;
+
+	rig_write(&rig, "a", "file");
+	ck_assert_int_eq(rig_flush(&rig, ""), 0);
+	rig_unlink(&rig, "a");
+	rig_mkdir(&rig, "a");
+	ck_assert_int_eq(rig_refresh(&rig, ""), 0);
+	ck_assert_int_eq(cache_read(rig.cache, &txn), 0);
+	ck_assert_int_eq(cache_resolve(txn,
+				 "a\xe2\x80\x9b"
+				 "blob",
+				 &inode),
+		-ENOENT);
+	cache_abort(txn);
+}
+END_TEST
+
 START_TEST(reserved_names_are_refused)
 {
 	ck_assert_int_eq(tier_name_check(rig.tier, ".forebay"), -EPERM);
@@ -377,6 +398,7 @@ int main(void)
 	tcase_add_test(tc, a_foreign_change_is_seen);
 	tcase_add_test(tc, edit_against_edit_keeps_both);
 	tcase_add_test(tc, taking_the_copy_away_settles_the_conflict);
+	tcase_add_test(tc, a_directory_in_place_of_a_file_casts_no_shadow);
 	tcase_add_test(tc, reserved_names_are_refused);
 	tcase_add_test(tc, local_delete_remote_edit_keeps_theirs);
 	tcase_add_test(tc, remote_delete_local_edit_is_made_again);
