@@ -21,7 +21,7 @@ mkdir -p $FUZZ/failed
 echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |
   clang -x c -fsanitize=fuzzer,address -o $FUZZ/probe - 2>"$FUZZ/probe.log" ||
   t_skip "clang has no libFuzzer: $(grep -m1 error $FUZZ/probe.log)"
-make -s -j"$(nproc)" fuzzers || t_fail "the fuzzers do not build"
+make -s -j"$(nproc)" BUILD="${BUILD#"$TOP/"}" fuzzers || t_fail "the fuzzers do not build"
 
 # In pairs: there are as many processors at least.
 run() {
