@@ -44,31 +44,10 @@ static void check_remote(const uint8_t *data, size_t size)
 	free(parents);
 }
 
-static void check_manifest(const uint8_t *data, size_t size)
-{
-	uint8_t(*hashes)[CACHE_HASH_BYTES] = NULL;
-	struct cache_id id = { { 2 } };
-	struct cache_txn *txn;
-	size_t nr = size / CACHE_HASH_BYTES, got;
-
-	FUZZ_CHECK(cache_write(rig.cache, &txn) == 0);
-	FUZZ_CHECK(cache_manifest_set(txn, &id, nr,
-			   (const uint8_t(*)[CACHE_HASH_BYTES])data) == 0);
-	if (cache_manifest_get(txn, &id, &got, &hashes) == 0) {
-		FUZZ_CHECK(got == nr);
-		FUZZ_CHECK(memcmp(hashes, data, nr * CACHE_HASH_BYTES) == 0);
-		free(hashes);
-	} else {
-		FUZZ_CHECK(nr == 0);
-	}
-	cache_abort(txn);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size == 0)
 		return 0;
 	check_remote(data, size);
-	check_manifest(data, size);
 	return 0;
 }
