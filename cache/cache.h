@@ -107,6 +107,8 @@ struct cache_opened {
 	/* Not closed cleanly, and the host was rebooted: tier_recover() comes
 	 * before cache_start(), and before anything else. */
 	bool unclean;
+	/* One line for the user, or "": the old index is lost. */
+	char salvaged[1024];
 };
 
 /*
@@ -633,6 +635,9 @@ ssize_t cache_extent_missing(struct cache_txn *txn, uint64_t ino,
 	uint64_t start, uint64_t end, struct cache_range *ret, size_t max);
 /* How many bytes of it are local. */
 int cache_extent_bytes(struct cache_txn *txn, uint64_t ino, uint64_t *ret);
+/* Its data file is not there: a disk was lost.  0: the store has the bytes, and
+ * the row says that none are local; -EIO: nobody has them. */
+int cache_data_missing(struct cache_txn *txn, uint64_t ino);
 /* Forgets its local bytes: data = NONE, next serial; the old data file goes
  * after the commit unless an owed row keeps it.  The caller has claimed the
  * inode (cache_claim()). */
@@ -648,6 +653,13 @@ int cache_data_renew(struct cache_txn *txn, struct cache_inode *inode);
  * written-to.  Returns an fd or -errno. */
 int cache_data_open(
 	struct cache *cache, uint64_t ino, uint64_t serial, int flags);
+/* Bytes from the store begin to be in it: it is marked, by its mode, as one
+ * that can be fetched again, whatever becomes of the index. */
+int cache_data_mark_fetched(int fd);
+/* Users will write to it: it is marked as one that cannot.  *ret_moved: its
+ * stamp is another one now. */
+int cache_data_mark_ours(
+	struct cache *cache, uint64_t ino, uint64_t serial, bool *ret_moved);
 /* Its absolute path, allocated. */
 char *cache_data_path(struct cache *cache, uint64_t ino, uint64_t serial);
 /* [sync] fdatasync, and fsync of its directory where the file is new. */

@@ -122,6 +122,31 @@ int cache_data_stat(struct cache *cache, uint64_t ino, uint64_t serial,
 	return 0;
 }
 
+/* ---- whose bytes ---- */
+
+int cache_data_mark_fetched(int fd)
+{
+	return fchmod(fd, S_IRUSR) == 0 ? 0 : -errno;
+}
+
+int cache_data_mark_ours(
+	struct cache *cache, uint64_t ino, uint64_t serial, bool *ret_moved)
+{
+	struct place p;
+	struct stat st;
+
+	*ret_moved = false;
+	place_of(cache, ino, serial, &p);
+	if (fstatat(p.dir->fd, p.rel, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return -errno;
+	if (st.st_mode & S_IWUSR)
+		return 0;
+	if (fchmodat(p.dir->fd, p.rel, S_IRUSR | S_IWUSR, 0) != 0)
+		return -errno;
+	*ret_moved = true;
+	return 0;
+}
+
 /* ---- durable ---- */
 
 static void raise_synced(_Atomic uint64_t *synced, uint64_t made)

@@ -169,6 +169,11 @@ bool cache_flush_has_begun(struct cache *cache, uint64_t nr);
 /* After a commit that changed the sum of local_bytes.  No lock is held. */
 void cache_space_delta(struct cache *cache, int64_t bytes);
 
+/* With the locks, before anything else is made: if the index is gone or
+ * damaged, moves it and the data files aside, and says so in `ret_what`, else
+ * "" (salvage.c). */
+int cache_salvage(struct cache *cache, char *ret_what, size_t what_bytes);
+
 /* ---- queries (txn.c) ---- */
 
 struct cache_query {

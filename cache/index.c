@@ -481,6 +481,9 @@ int cache_open(const struct cache_config *config, struct cache **ret_cache,
 	err = cache_dirs_open(cache, &undo, ret_why, why_bytes);
 	cache->config.dirs = (const char *const *)cache->dirs;
 	if (err == 0)
+		err = cache_salvage(
+			cache, opened.salvaged, sizeof(opened.salvaged));
+	if (err == 0)
 		err = cache_data_prepare(cache, ret_why, why_bytes);
 	if (err == 0)
 		err = open_index(cache, &opened, &undo, ret_why, why_bytes);

@@ -447,6 +447,28 @@ int cache_data_drop(struct cache_txn *txn, uint64_t ino)
 	return err != 0 ? err : set_local(txn, ino, CACHE_NONE, 0);
 }
 
+int cache_data_missing(struct cache_txn *txn, uint64_t ino)
+{
+	struct cache_remote remote;
+	struct cache_inode inode;
+	int err = cache_inode_get(txn, ino, &inode);
+
+	if (err != 0)
+		return err;
+	if (inode.data == CACHE_NONE)
+		return 0;
+	err = inode.stored && !inode.written
+		? cache_remote_holding(txn, &inode.content, NULL, &remote)
+		: -ENOENT;
+	if (err != 0)
+		return err == -ENOENT ? -EIO : err;
+	cache_remote_fini(&remote);
+	log_warn("cache: the data file of inode %llu is gone: it is fetched "
+		 "again",
+		(unsigned long long)ino);
+	return cache_data_drop(txn, ino);
+}
+
 int cache_data_renew(struct cache_txn *txn, struct cache_inode *inode)
 {
 	int err = next_file(txn, inode);

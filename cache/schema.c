@@ -149,6 +149,31 @@ static int exec(sqlite3 *db, const char *sql)
 	return sqlite3_exec(db, sql, NULL, NULL, NULL);
 }
 
+/* An older index is copied first, and stays beside the new one as index.db.vN
+ * until the next time: a migration that proves wrong can be taken back. */
+static int copy_index(struct cache *cache, int version)
+{
+	sqlite3 *db = cache->write_conn->db;
+	char name[64];
+	char *sql;
+	int code;
+
+	snprintf(name, sizeof(name), CACHE_INDEX_FILE ".v%d", version);
+	unlinkat(cache->dir_fds[0], name, 0);
+	sql = sqlite3_mprintf("VACUUM INTO '%q/%q'", cache->dirs[0], name);
+	if (sql == NULL)
+		return SQLITE_NOMEM;
+	code = exec(db, sql);
+	sqlite3_free(sql);
+	if (code != SQLITE_OK)
+		unlinkat(cache->dir_fds[0], name, 0);
+	else
+		log_info("index: version %d becomes %d; the old one is copied "
+			 "to %s/%s",
+			version, VERSION, cache->dirs[0], name);
+	return code;
+}
+
 /* One transaction: an index is of one version or of the other. */
 static int migrate(sqlite3 *db, int from)
 {
@@ -232,6 +257,8 @@ int cache_schema_open(
 	code = exec(db,
 		"PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;"
 		"PRAGMA synchronous = FULL");
+	if (code == SQLITE_OK && version > 0 && version < VERSION)
+		code = copy_index(cache, (int)version);
 	if (code == SQLITE_OK && version < VERSION)
 		code = migrate(db, (int)version);
 	if (code != SQLITE_OK)

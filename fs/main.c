@@ -404,6 +404,8 @@ static int open_cache(struct worker *w, char *why, size_t why_bytes)
 	if (err < 0)
 		return err;
 	w->fresh = opened.fresh;
+	if (opened.salvaged[0] != '\0')
+		fs_link_warn(w->link, opened.salvaged);
 	w->unclean = opened.unclean;
 	if (opened.unclean)
 		log_warn("the host went down while %s was mounted: what was "

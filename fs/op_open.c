@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/op_open.h"
@@ -75,6 +76,28 @@ static void reply(struct open_op *op)
 			write);
 }
 
+static void open_lock(struct fs_call *call, int err);
+
+/* Its data file is not there.  True: that is noted, and it can be fetched. */
+static bool can_be_fetched(struct open_op *op)
+{
+	struct fs_mount *m = op->name.call.m;
+	struct cache_txn *txn;
+	int err = cache_write(m->cache, &txn);
+
+	if (err < 0)
+		return false;
+	err = cache_data_missing(txn, op->ino);
+	if (err < 0) {
+		cache_abort(txn);
+		log_error("inode %llu: its data file is gone, and the store "
+			  "does not have its bytes",
+			(unsigned long long)op->ino);
+		return false;
+	}
+	return cache_commit(txn) == 0;
+}
+
 /* Inside the gate, with the row as it is now: the last step. */
 static void attach(struct open_op *op, int err)
 {
@@ -87,6 +110,14 @@ static void attach(struct open_op *op, int err)
 		err = fs_file_open(h, f, &op->inode,
 			write && !fs_written_may_write(h),
 			op->name.call.request, &op->fi);
+	if (err == -ENOENT && !op->create && op->tries++ < FS_TRIES &&
+		can_be_fetched(op)) {
+		fs_file_unlock(h, f);
+		open_lock(&op->name.call, 0);
+		return;
+	}
+	if (err == -ENOENT && !op->create)
+		err = -EIO;
 	if (err == 0) {
 		cache_touch(m->cache, f->ino);
 		if (!write && op->tries == 0)
@@ -136,8 +167,6 @@ static int look(struct open_op *op, struct cache_txn *txn)
 		inode->size_bytes <= m->opt.fetch_whole_bytes &&
 		!fs_file_is_served(m->handles, op->f);
 }
-
-static void open_lock(struct fs_call *call, int err);
 
 static void open_locked(struct fs_call *call, int err)
 {

@@ -76,10 +76,15 @@ static int ready_in(struct fs_mount *m, struct cache_txn *txn,
 	struct fs_file *f, const struct fs_ready *ready,
 	struct cache_inode *inode)
 {
-	int err = 0;
+	bool moved = false;
+	int err;
 
-	if (ready->alone)
-		err = cache_data_renew(txn, inode);
+	err = ready->alone ? cache_data_renew(txn, inode)
+			   : cache_data_mark_ours(m->cache, inode->ino,
+				     inode->serial, &moved);
+	if (err == 0 && moved)
+		err = cache_data_stat(m->cache, inode->ino, inode->serial,
+			&inode->stamp, NULL);
 	if (err < 0)
 		return err;
 	inode->gen++;

@@ -377,7 +377,7 @@ static int make_empty(struct tier *t, uint64_t ino)
 	if (err == 0 && inode.data == CACHE_NONE && inode.size_bytes == 0) {
 		fd = cache_data_open(
 			t->cache, ino, inode.serial, O_WRONLY | O_CREAT);
-		err = fd < 0 ? fd : 0;
+		err = fd < 0 ? fd : cache_data_mark_fetched(fd);
 		if (fd >= 0)
 			close(fd);
 		if (err == 0)

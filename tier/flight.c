@@ -170,6 +170,8 @@ static int open_file(struct tier_fetches *f, struct fetch_file *file)
 			err = fd;
 		else if (make && ftruncate(fd, (off_t)file->size_bytes) < 0)
 			err = -errno;
+		if (err == 0 && make)
+			err = cache_data_mark_fetched(fd);
 		if (err == 0) {
 			file->fd = fd;
 			file->opened = true;

@@ -178,6 +178,9 @@ void tier_work_retry(struct work *work, const char *why);
 void tier_work_again(struct work *work, int64_t delay_ns);
 /* The blob itself refuses it. */
 void tier_work_refused(struct work *work);
+/* Its bytes cannot be had from the cache's disk: set aside where that is for
+ * good, else tried again. */
+void tier_work_unreadable(struct work *work, int err);
 void tier_work_done(struct work *work);
 /* Runs `block` off the strand, then `back` on it. */
 void tier_work_block(struct work *work, void (*block)(struct work *),

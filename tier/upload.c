@@ -84,7 +84,7 @@ void tier_upload_not_read(struct work *w, int err)
 	if (err == -EAGAIN)
 		tier_work_again(w, TIER_STAMP_NS + TIER_STAMP_NS / 2);
 	else
-		tier_work_retry(w, strerror(-err));
+		tier_work_unreadable(w, err);
 }
 
 /* ---- small files ---- */
@@ -152,6 +152,8 @@ static void synced(void *arg)
 		TAILQ_REMOVE(&batch->works, w, link);
 		if (batch->err < 0)
 			tier_work_retry(w, strerror(-batch->err));
+		else if (w->block_err < 0)
+			tier_work_unreadable(w, w->block_err);
 		else
 			begin_read(w);
 	}
@@ -169,14 +171,13 @@ static void sync_run(void *arg)
 
 	if (batch->nr >= SHARED_SYNC_MIN) {
 		batch->err = cache_data_sync_all(tier->cache);
+		TAILQ_FOREACH(w, &batch->works, link)
+		w->block_err = 0;
 	} else {
 		TAILQ_FOREACH(w, &batch->works, link)
 		{
-			int err = cache_data_sync(
+			w->block_err = cache_data_sync(
 				tier->cache, w->row.ino, w->row.serial);
-
-			if (err < 0 && err != -ENOENT)
-				batch->err = err;
 		}
 	}
 	base_strand_post(batch->line->strand, synced, batch);

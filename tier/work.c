@@ -15,6 +15,7 @@
  */
 #include "tier/line.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /* ---- life of a work ---- */
@@ -145,6 +146,49 @@ void tier_work_retry(struct work *w, const char *why)
 	}
 	tier_work_again(w, pause);
 	tier_line_tick_soon(w->line); /* status says what holds it */
+}
+
+static int set_aside(struct work *w, const char *why)
+{
+	struct cache_txn *txn;
+	struct cache_owed row;
+	int err = cache_write(w->tier->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_owed_get(txn, w->seq, &row);
+	if (err == 0) {
+		row.state = CACHE_OWED_ASIDE;
+		row.tries++;
+		row.refused_ns = base_boot_ns(w->tier->env);
+		free(row.error);
+		row.error = base_strdup(why);
+		err = cache_owed_put(txn, &row);
+		cache_owed_fini(&row);
+	}
+	if (err < 0) {
+		cache_abort(txn);
+		return err == -ENOENT ? 0 : err;
+	}
+	return cache_commit(txn);
+}
+
+void tier_work_unreadable(struct work *w, int err)
+{
+	struct base_str why = BASE_STR_INIT;
+
+	base_str_printf(&why, "the cache's disk: %s", strerror(-err));
+	if (err != -EIO && err != -ENOENT) {
+		tier_work_retry(w, why.data);
+	} else if (set_aside(w, why.data) < 0) {
+		tier_work_again(w, TIER_S);
+	} else {
+		log_error("%s: set aside, what was written to it cannot be "
+			  "read here any more: %s",
+			w->row.name, why.data);
+		tier_work_done(w);
+	}
+	base_str_fini(&why);
 }
 
 void tier_work_refused(struct work *w)

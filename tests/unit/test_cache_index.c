@@ -178,20 +178,102 @@ START_TEST(foreign_database_is_refused)
 }
 END_TEST
 
-START_TEST(damaged_index_is_refused)
+static void set_version_1(struct test_cache *t)
+{
+	test_sql(t,
+		"PRAGMA user_version = 1; DROP INDEX inode_doubt;"
+		"DROP INDEX owed_flush;"
+		"ALTER TABLE inode DROP COLUMN fsynced;"
+		"ALTER TABLE inode DROP COLUMN doubt;"
+		"ALTER TABLE owed DROP COLUMN flush_nr;"
+		"ALTER TABLE remote DROP COLUMN list;"
+		"ALTER TABLE sent DROP COLUMN list;"
+		"CREATE TABLE manifest(content BLOB)");
+}
+
+START_TEST(older_index_is_copied_and_migrated)
 {
 	struct test_cache *t = test_cache_new(MIB);
-	const char *dirs[] = { t->dir };
+	char path[160];
+
+	add_dir(t, "d");
+	test_cache_close(t);
+	set_version_1(t);
+	ck_assert(!test_reopen(t).fresh);
+	ck_assert(has_name(t, "d"));
+	snprintf(path, sizeof(path), "%s/" CACHE_INDEX_FILE ".v1", t->dir);
+	ck_assert_int_eq(access(path, F_OK), 0);
+	test_cache_free(t);
+}
+END_TEST
+
+/* How many data files of a salvaged cache were kept. */
+static unsigned kept_files(struct test_cache *t)
+{
+	char cmd[256];
+	unsigned nr = 0;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd),
+		"cd %s/lost+found/*/data && find . -type f | wc -l", t->dir);
+	f = popen(cmd, "r");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%u", &nr), 1);
+	pclose(f);
+	return nr;
+}
+
+/* One file that users wrote, one that was fetched. */
+static void add_data(struct test_cache *t)
+{
+	int fd = cache_data_open(t->cache, 100, 1, O_RDWR | O_CREAT);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, "ours", 4), 4);
+	close(fd);
+	fd = cache_data_open(t->cache, 101, 1, O_RDWR | O_CREAT);
+	ck_assert_int_ge(fd, 0);
+	OK(cache_data_mark_fetched(fd));
+	ck_assert_int_eq(write(fd, "theirs", 6), 6);
+	close(fd);
+}
+
+START_TEST(deleted_index_keeps_what_was_written)
+{
+	struct test_cache *t = test_cache_new(MIB);
+	struct cache_opened opened;
+	char path[128];
+
+	add_data(t);
+	test_cache_close(t);
+	snprintf(path, sizeof(path), "%s/" CACHE_INDEX_FILE, t->dir);
+	OK(unlink(path));
+	opened = test_reopen(t);
+	ck_assert(opened.fresh);
+	ck_assert_ptr_nonnull(strstr(opened.salvaged, "was gone"));
+	ck_assert_uint_eq(kept_files(t), 1);
+	test_cache_free(t);
+}
+END_TEST
+
+START_TEST(damaged_index_keeps_what_was_written)
+{
+	struct test_cache *t = test_cache_new(MIB);
+	struct cache_opened opened;
 	char path[128], junk[8192];
 	int fd;
 
+	add_data(t);
 	test_cache_close(t);
 	snprintf(path, sizeof(path), "%s/" CACHE_INDEX_FILE, t->dir);
 	fd = open(path, O_WRONLY);
 	memset(junk, 'x', sizeof(junk));
 	ck_assert_int_eq(write(fd, junk, sizeof(junk)), sizeof(junk));
 	close(fd);
-	test_refused(t, -EIO, dirs, 1, "damaged");
+	opened = test_reopen(t);
+	ck_assert(opened.fresh);
+	ck_assert_ptr_nonnull(strstr(opened.salvaged, "damaged"));
+	ck_assert_uint_eq(kept_files(t), 1);
 	test_cache_free(t);
 }
 END_TEST
@@ -583,7 +665,9 @@ int main(void)
 	tcase_add_test(c, cache_of_another_store_is_refused);
 	tcase_add_test(c, newer_index_is_refused);
 	tcase_add_test(c, foreign_database_is_refused);
-	tcase_add_test(c, damaged_index_is_refused);
+	tcase_add_test(c, damaged_index_keeps_what_was_written);
+	tcase_add_test(c, deleted_index_keeps_what_was_written);
+	tcase_add_test(c, older_index_is_copied_and_migrated);
 	tcase_add_test(c, file_in_the_way_is_refused);
 	tcase_add_test(c, directory_of_others_is_refused);
 	tcase_add_test(c, failed_open_leaves_nothing);
