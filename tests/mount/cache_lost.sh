@@ -15,7 +15,7 @@ kill_all() {
   pids="$(t_status keeper_pid) $(t_status worker_pid)"
   kill -9 $pids
   for pid in $pids; do t_wait_for 10 t_gone "$pid"; done
-  umount -l "$MNT"
+  umount -l "$MNT" 2>/dev/null || true
 }
 away() { mv "$STORE" "$STORE.away"; }
 back() { mv "$STORE.away" "$STORE"; }
