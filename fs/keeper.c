@@ -86,7 +86,7 @@ struct keeper {
 	bool refused; /* the upgrade that is under way */
 	int exit_status;
 	char packet[FS_LINK_PACKET_MAX + 1];
-	char init[READ_BYTES];
+	_Alignas(8) char init[READ_BYTES];
 };
 
 static int64_t now_ms(void)

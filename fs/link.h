@@ -50,11 +50,11 @@
 
 /* What a worker must know of the mount. */
 struct fs_link_mount {
-	uint32_t restarts, upgrades; /* both 0: the first worker */
-	uint32_t init_bytes, reply_bytes;
-	char device[FS_LINK_DEVICE_MAX]; /* "MAJOR:MINOR" */
-	uint8_t init[FS_LINK_INIT_MAX];	 /* the kernel's message */
-	uint8_t reply[FS_LINK_INIT_MAX]; /* ours; 0 bytes: not given yet */
+	uint32_t restarts, upgrades;	  /* both 0: the first worker */
+	uint32_t init_bytes, reply_bytes; /* 0: not given yet */
+	char device[FS_LINK_DEVICE_MAX];  /* "MAJOR:MINOR" */
+	_Alignas(8) uint8_t init[FS_LINK_INIT_MAX];  /* the kernel's message */
+	_Alignas(8) uint8_t reply[FS_LINK_INIT_MAX]; /* ours */
 };
 
 /* The worker's end. */

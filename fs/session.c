@@ -155,7 +155,7 @@ static size_t init_message(const struct fs_link_mount *mount, void *ret)
 static int answer_init(
 	struct fuse_session *se, int fd, const struct fs_link_mount *mount)
 {
-	uint8_t message[FS_LINK_INIT_MAX] __attribute__((aligned(8)));
+	_Alignas(8) uint8_t message[FS_LINK_INIT_MAX];
 	struct fuse_buf buf = { .mem = message };
 	char path[32];
 

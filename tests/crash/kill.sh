@@ -1,4 +1,5 @@
 #!/bin/sh
+# sanitize: yes
 # timeout: 600
 # The worker is killed again and again while applications work: none of them
 # sees an error, every call took effect once, and no pause is long.
@@ -29,7 +30,7 @@ keeper=$(t_status keeper_pid)
 descriptors=$(find "/proc/$keeper/fd" -type l | wc -l)
 
 t_claim "$KILLS kills of the worker under a mixed load surprise nobody"
-python3 "$TOP/tests/crash/load.py" "$MNT" $((KILLS * 5 / 4 + 2)) "$SEED" \
+python3 "$TOP/tests/crash/load.py" "$MNT" $((KILLS * 9 / 10 + 1)) "$SEED" \
   "$FOREBAY" >"$T/load" &
 load=$!
 before=
@@ -45,7 +46,7 @@ while [ $n -lt $KILLS ]; do
     t_wait_for 10 answers
     sleep 1.1
   fi
-  sleep "$(awk -v ms="$(shuf -i 0-1300 -n 1)" 'BEGIN { print ms / 1000 }')"
+  sleep "$(awk -v ms="$(shuf -i 0-700 -n 1)" 'BEGIN { print ms / 1000 }')"
   t_wait_for 10 another_worker || { tail -n 40 "$T/log"; exit 1; }
   kill -KILL "$worker" || t_fail "there is no worker to kill"
   before=$worker

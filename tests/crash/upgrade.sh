@@ -76,7 +76,7 @@ PY
 
 t_claim "a binary that cannot serve is refused, and the worker stays"
 worker=$(t_status worker_pid)
-for binary in /bin/true "$T/nothing" "$BUILD/tests/mount/stub_worker"; do
+for binary in /bin/true "$T/nothing" "$BUILD/tests/crash/stub_worker"; do
   said=$(ask "$binary")
   echo "  $said"
   [ "$said" != "handed over" ] || t_fail "$binary"
@@ -85,7 +85,7 @@ done
 
 t_claim "one that fails after that gives back to the one before"
 for stub in stub-dies stub-floods; do
-  cp "$BUILD/tests/mount/stub_worker" "$T/$stub"
+  cp "$BUILD/tests/crash/stub_worker" "$T/$stub"
   exec 9<"$MNT/big"
   before=$(t_status worker_restarts)
   t_eq "it takes over" "$(ask "$T/$stub")" "handed over"
