@@ -12,11 +12,12 @@
  *	LINGER   open                            PASS     new backing id
  *	PASS     open                            PASS     same backing id
  *	SERVED   open                            SERVED   also when whole by now
- *	PASS     last release, not written-to    IDLE     id closed
+ *	PASS     last release, not written-to    IDLE     id kept for a while
  *	SERVED   last release                    IDLE
  *	PASS     last release, written-to        LINGER   id closed
  *	LINGER   read lease can be had           IDLE     no longer written-to
- *	IDLE     last reference put              -
+ *	IDLE     last reference put              -        id to warm.c
+ *	-        open for reading, id in warm.c  PASS     same backing id
  *
  * Invariants, numbered as the tests name them:
  *   H1  An inode is PASS or SERVED from its first open until its last
@@ -117,15 +118,19 @@ bool fs_handles_claim(void *arg, uint64_t ino)
 	struct cache_inode inode;
 	struct cache_txn *txn;
 	struct fs_file *f;
+	struct fs_id id = FS_ID_NONE;
 	int err;
 
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
-	if (f == NULL)
+	if (f == NULL) {
 		fs_handles_add(h, ino)->state = FS_CLAIMED;
+		id = fs_warm_take(h, ino);
+	}
 	base_unlock(&h->mutex);
 	if (f != NULL)
 		return false;
+	fs_id_close(h, id);
 	if (h->m->tier != NULL && tier_fetching(h->m->tier, ino)) {
 		fs_handles_unclaim(h, ino);
 		return false;
@@ -159,13 +164,31 @@ bool fs_handles_in_use(struct fs_handles *h, uint64_t ino)
 	return ret;
 }
 
+/* With the mutex: takes the id of an inode that nobody has open away, to be
+ * closed (W5). */
+static struct fs_id cold_id(
+	struct fs_handles *h, struct fs_file *f, uint64_t ino)
+{
+	struct fs_id id = fs_warm_take(h, ino);
+
+	if (f != NULL && f->opens == 0 && f->backing_id != 0) {
+		assert(id.id == 0);
+		id = (struct fs_id){ f->backing_id, f->id_slot };
+		f->backing_id = 0;
+	}
+	return id;
+}
+
 void fs_handles_nameless(struct fs_handles *h, uint64_t ino, bool nameless)
 {
 	struct fs_file *f;
+	struct fs_id id = FS_ID_NONE;
 	bool put = false;
 
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
+	if (nameless)
+		id = cold_id(h, f, ino);
 	if (f == NULL && nameless)
 		f = fs_handles_add(h, ino);
 	if (f != NULL && f->state != FS_CLAIMED && f->node != nameless &&
@@ -176,6 +199,7 @@ void fs_handles_nameless(struct fs_handles *h, uint64_t ino, bool nameless)
 			fs_file_ref(f);
 	}
 	base_unlock(&h->mutex);
+	fs_id_close(h, id);
 	if (put)
 		fs_file_put(h, f);
 }
@@ -206,9 +230,11 @@ struct fs_file *fs_file_get(
 	struct fs_handles *h, uint64_t ino, struct fs_wait *wait)
 {
 	struct fs_file *f;
+	struct fs_id id;
 
 	base_lock(&h->mutex);
 	f = fs_handles_find(h, ino);
+	id = cold_id(h, f, ino);
 	if (f == NULL)
 		f = fs_handles_add(h, ino);
 	if (f->state == FS_CLAIMED) {
@@ -219,6 +245,7 @@ struct fs_file *fs_file_get(
 		fs_file_ref(f);
 	}
 	base_unlock(&h->mutex);
+	fs_id_close(h, id);
 	return f;
 }
 
@@ -245,6 +272,7 @@ static void drop_task(void *arg)
 void fs_file_put(struct fs_handles *h, struct fs_file *f)
 {
 	struct drop *drop;
+	struct fs_id id = FS_ID_NONE;
 	bool gone, post;
 
 	base_lock(&h->mutex);
@@ -253,12 +281,16 @@ void fs_file_put(struct fs_handles *h, struct fs_file *f)
 	if (gone) {
 		assert(f->state == FS_IDLE && !f->gate);
 		file_remove(h, f);
+		if (f->backing_id != 0)
+			id = fs_warm_put(h, f->ino,
+				(struct fs_id){ f->backing_id, f->id_slot });
 	}
 	post = gone && f->forgotten && !h->finished;
 	base_unlock(&h->mutex);
 	if (!gone)
 		return;
 	fs_handles_close_fd(h, f->fd);
+	fs_id_close(h, id);
 	if (post) {
 		drop = base_malloc(sizeof(*drop));
 		drop->m = h->m;
@@ -303,136 +335,18 @@ void fs_file_unlock(struct fs_handles *h, struct fs_file *f)
 		base_post(h->m->env, w->fn, w->arg);
 }
 
-bool fs_file_has_writers(struct fs_handles *h, struct fs_file *f)
-{
-	bool ret;
-
-	base_lock(&h->mutex);
-	ret = f->writers > 0;
-	base_unlock(&h->mutex);
-	return ret;
-}
-
-bool fs_file_is_served(struct fs_handles *h, struct fs_file *f)
-{
-	bool ret;
-
-	base_lock(&h->mutex);
-	ret = f->state == FS_SERVED;
-	base_unlock(&h->mutex);
-	return ret;
-}
-
-bool fs_file_alone(struct fs_handles *h, struct fs_file *f, uint64_t serial)
-{
-	bool alone;
-	int fd;
-
-	base_lock(&h->mutex);
-	alone = f->opens == 0 && !f->written;
-	fd = f->serial == serial ? f->fd : -1;
-	base_unlock(&h->mutex);
-	if (!alone)
-		return false;
-	/* Our own descriptor would be in the way of another one's lease. */
-	return fd >= 0 ? fs_lease_probe(h, fd, F_WRLCK)
-		       : fs_unmapped(h, f->ino, serial);
-}
-
-int fs_file_whole_fd(struct fs_handles *h, struct fs_file *f)
-{
-	int fd;
-
-	base_lock(&h->mutex);
-	fd = f->whole && f->fd >= 0 ? f->fd : -EAGAIN;
-	base_unlock(&h->mutex);
-	return fd;
-}
-
-bool fs_file_continues(struct fs_handles *h, struct fs_file *f, uint64_t start)
-{
-	bool ret;
-
-	base_lock(&h->mutex);
-	ret = f->read_end == start;
-	base_unlock(&h->mutex);
-	return ret;
-}
-
-void fs_file_read_to(
-	struct fs_handles *h, struct fs_file *f, uint64_t end, bool whole)
-{
-	base_lock(&h->mutex);
-	f->read_end = end;
-	f->whole |= whole;
-	base_unlock(&h->mutex);
-}
-
-bool fs_waiting_bytes(struct fs_handles *h, int64_t bytes)
-{
-	bool ok;
-
-	base_lock(&h->mutex);
-	ok = bytes < 0 ||
-		h->waiting_bytes + (uint64_t)bytes <= FS_WAITING_BYTES_MAX;
-	if (ok)
-		h->waiting_bytes += (uint64_t)bytes;
-	base_unlock(&h->mutex);
-	return ok;
-}
-
 /* ---- opening ---- */
-
-void fs_slots_grow(struct fs_handles *h, uint32_t nr)
-{
-	uint32_t cap = h->slots_cap ? h->slots_cap : 256;
-
-	if (nr <= h->slots_cap)
-		return;
-	while (cap < nr)
-		cap *= 2;
-	h->slots = base_realloc(h->slots, cap * sizeof(*h->slots));
-	memset(h->slots + h->slots_cap, 0,
-		(cap - h->slots_cap) * sizeof(*h->slots));
-	h->slots_cap = cap;
-}
-
-void fs_slot_free(struct fs_handles *h, uint32_t nr)
-{
-	h->table->slots[nr].flags = 0;
-	h->slots[nr].next_free = h->free_slot;
-	h->free_slot = nr;
-}
 
 static int slot_new(struct fs_handles *h, struct fs_file *f, bool write,
 	uint64_t request, uint64_t *ret_fh)
 {
-	struct fs_table_slot *kept;
-	struct fs_slot *slot;
-	uint32_t nr = h->free_slot;
+	uint32_t nr;
+	int err = fs_slot_find(h, &nr);
 
-	if (nr == UINT32_MAX) {
-		nr = h->table->slots_nr;
-		if (nr >= FS_TABLE_SLOTS_MAX)
-			return -ENFILE;
-		fs_slots_grow(h, nr + 1);
-		h->table->slots_nr = nr + 1;
-	} else {
-		h->free_slot = h->slots[nr].next_free;
-	}
-	kept = &h->table->slots[nr];
-	kept->generation++;
-	kept->ino = f->ino;
-	kept->request = request;
-	kept->backing_id = 0;
-	slot = &h->slots[nr];
-	slot->open.file = f;
-	slot->open.write = write;
-	slot->open.direct = false;
-	fs_file_ref(f);
-	f->opens++;
-	f->writers += write;
-	*ret_fh = nr | (uint64_t)kept->generation << 32;
+	if (err < 0)
+		return err;
+	h->table->slots[nr].backing_id = 0;
+	fs_slot_begin(h, f, nr, write, request, ret_fh);
 	return 0;
 }
 
@@ -575,7 +489,9 @@ struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
 	uint32_t nr = (uint32_t)fh;
 	struct fs_slot *slot;
 	struct fs_file *f = NULL;
-	int id = 0, wfd = -1;
+	struct fs_id id = FS_ID_NONE;
+	bool idle = false;
+	int wfd = -1;
 
 	base_lock(&h->mutex);
 	slot = slot_of(h, fh);
@@ -588,25 +504,23 @@ struct fs_file *fs_file_release(struct fs_handles *h, uint64_t fh)
 			wfd = f->wfd;
 			f->wfd = -1;
 		}
-		if (f->opens == 0) {
-			id = f->backing_id;
-			f->backing_id = 0;
+		idle = f->opens == 0;
+		if (idle && f->backing_id != 0) {
+			h->table->slots[nr].flags = FS_SLOT_CLOSING; /* T2 */
+			f->id_slot = nr;
+			if (f->written || f->node || !f->whole || h->finished)
+				id = cold_id(h, f, f->ino);
+		} else {
+			fs_slot_free(h, nr);
+		}
+		if (idle) {
 			f->state = f->written ? FS_LINGER : FS_IDLE;
 			f->whole = false;
 		}
-		if (id > 0)
-			h->table->slots[nr].flags = FS_SLOT_CLOSING; /* T2 */
-		else
-			fs_slot_free(h, nr);
 	}
 	base_unlock(&h->mutex);
 	fs_handles_close_fd(h, wfd);
-	if (id > 0) {
-		fs_backing_close(h, id);
-		base_lock(&h->mutex);
-		fs_slot_free(h, nr);
-		base_unlock(&h->mutex);
-	}
+	fs_id_close(h, id);
 	return f;
 }
 

@@ -55,13 +55,14 @@ struct fs_file {
 	struct fs_file *written_next, **written_prev;
 	int fd;	 /* O_RDONLY on its data file, or -1 */
 	int wfd; /* O_RDWR, only while a served or waiting writer is open */
-	int backing_id;	 /* 0: none */
-	uint64_t serial; /* of fd */
-	bool whole;	 /* every byte is local (stays so while open) */
-	bool rdwr;	 /* could be mapped shared and writable */
-	bool suspect;	 /* may have changed since it was entered, unseen */
-	bool set_id;	 /* has setuid or setgid bits to lose */
-	bool is_synced;	 /* `synced` is something */
+	int backing_id;	  /* 0: none */
+	uint32_t id_slot; /* that has it, when nobody has it open */
+	uint64_t serial;  /* of fd */
+	bool whole;	  /* every byte is local (stays so while open) */
+	bool rdwr;	  /* could be mapped shared and writable */
+	bool suspect;	  /* may have changed since it was entered, unseen */
+	bool set_id;	  /* has setuid or setgid bits to lose */
+	bool is_synced;	  /* `synced` is something */
 	struct cache_stamp entered; /* what the journal was told last */
 	struct cache_stamp synced;  /* what the last fsync made durable */
 	struct cache_stamp seen;    /* at the last tick */
@@ -129,6 +130,10 @@ int fs_file_open(struct fs_handles *h, struct fs_file *f,
 /* Did this OPEN or CREATE get its handle from a worker that died?  Then it is
  * answered again with what comes back. */
 bool fs_file_opened(struct fs_handles *h, uint64_t request, uint64_t *ret_ino,
+	struct fuse_file_info *fi);
+/* Opens for reading what is open in passthrough, or was a moment ago; without
+ * a reference or the gate.  False: not possible that way. */
+bool fs_file_open_warm(struct fs_handles *h, uint64_t ino, uint64_t request,
 	struct fuse_file_info *fi);
 /* The slot of fh, with a reference for the caller. */
 int fs_file_of(struct fs_handles *h, uint64_t fh, struct fs_open *ret);

@@ -255,11 +255,31 @@ static bool has_handle(struct open_op *op)
 			op->name.call.m->handles, request, &op->ino, &op->fi);
 }
 
+/* The common case of what is read again and again. */
+static bool open_warm(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	bool again;
+	uint64_t request = fs_request_id(&again);
+
+	if (again || !fs_file_open_warm(m->handles, ino, request, fi))
+		return false;
+	cache_touch(m->cache, ino);
+	tier_opened(m->tier, ino);
+	if (fuse_reply_open(req, fi) < 0)
+		end_open(
+			m->handles, fs_file_release(m->handles, fi->fh), false);
+	return true;
+}
+
 void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct open_op *op = fs_call_new(req, sizeof(*op));
+	struct open_op *op;
 	uint64_t done;
 
+	if (!is_write(fi) && open_warm(req, ino, fi))
+		return;
+	op = fs_call_new(req, sizeof(*op));
 	op->ino = ino;
 	op->fi = *fi;
 	if (has_handle(op)) {

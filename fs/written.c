@@ -420,6 +420,7 @@ void fs_handles_finish(struct fs_handles *h)
 	struct fs_file *f;
 
 	release_all(h);
+	fs_warm_close(h);
 	for (;;) {
 		base_lock(&h->mutex);
 		f = h->written;

@@ -81,6 +81,7 @@ t_claim "in another order, too"
 begin files ""
 blobd_latency 20 >/dev/null
 start=$(date +%s%3N)
+# shellcheck disable=SC2046 # a list of numbers
 read_them d $(seq 0 $((COUNT - 1)) | shuf --random-source=<(yes))
 took=$(($(date +%s%3N) - start))
 blobd_latency 0 >/dev/null
