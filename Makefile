@@ -187,6 +187,11 @@ $(UNIT_PROGRAMS) $(MOUNT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o
 $(BUILD)/tests/contract: $(call test_obj,$(CONTRACT_SOURCES))
 $(BUILD)/tests/model: $(call test_obj,$(MODEL_SOURCES))
 $(BUILD)/tests/blobd: $(call test_obj,$(BLOBD_SOURCES))
+# Doors at which the model counts what the reconciler does.
+MODEL_WRAPS := tier_rescue tier_bytes_lost tier_conflict tier_late \
+	tier_fence_soon \
+	tier_work_accept cache_conflict_add cache_owed_repoint cache_owed_join
+$(BUILD)/tests/model: TEST_LIBS = $(CHECK_LIBS) $(MODEL_WRAPS:%=-Wl,--wrap=%)
 $(BUILD)/tests/blobd: TEST_LIBS = $(MICROHTTPD_LIBS)
 $(TEST_PROGRAMS): TEST_LIBS ?= $(CHECK_LIBS)
 $(TEST_PROGRAMS): $(TESTLIB_OBJECTS) $(LIB)

@@ -51,7 +51,10 @@ static int learn(struct refresh *r, const struct blob_entry *entry)
 	if (err == 0 && entry != NULL)
 		err = tier_merge_entry(
 			t, txn, r->ino, entry, r->start_seq, shown);
-	else if (err == 0)
+	if (err == 0 && entry != NULL && entry->prefix)
+		err = tier_merge_unmarked(
+			t, txn, r->ino, r->name, r->start_seq);
+	if (err == 0 && entry == NULL)
 		err = tier_merge_absent(t, txn, r->ino, r->name, r->start_seq);
 	if (err < 0) {
 		cache_abort(txn);

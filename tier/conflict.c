@@ -4,6 +4,7 @@
  *
  *   the bytes we knew     go on top of the new ETag, no conflict
  *   same bytes            adopt the remote ETag, no conflict
+ *   a newer state waits   it decides, when its turn comes
  *   local delete          the remote stays and is shown
  *   attributes            read again, the changed fields applied again
  *   edit against edit     the name shows the remote version; the local inode,
@@ -447,10 +448,29 @@ static int wants_edit(struct lost *lost, bool superseded, bool *ret)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* The name has a newer state, which meets the same ETag when its turn comes,
+ * and decides with its own bytes. */
+static int leave_to_newer(struct lost *lost, bool *ret)
+{
+	struct cache_owed newest;
+	int err =
+		cache_owed_newest_unsent(lost->txn, lost->w->row.name, &newest);
+
+	*ret = false;
+	if (err < 0)
+		return err == -ENOENT ? 0 : err;
+	*ret = newest.seq > lost->w->seq && !newest.attrs_only;
+	cache_owed_fini(&newest);
+	if (!*ret)
+		return 0;
+	err = cache_owed_fall_out(lost->txn, lost->w->seq);
+	return err == -ENOENT ? 0 : err;
+}
+
 static int decide(struct lost *lost, bool superseded)
 {
 	struct work *w = lost->w;
-	bool edit = false;
+	bool edit = false, newer = false;
 	int err = settle_sent(lost);
 
 	if (err == 0)
@@ -462,6 +482,10 @@ static int decide(struct lost *lost, bool superseded)
 	if (!superseded && w->op != BLOB_DELETE && w->op != BLOB_SET_META &&
 		same_bytes(lost))
 		return adopt(lost);
+	if (!superseded)
+		err = leave_to_newer(lost, &newer);
+	if (err < 0 || newer)
+		return err;
 	if (edit)
 		return edit_against_edit(lost);
 	return w->op == BLOB_SET_META ? attrs_again(lost) : show_theirs(lost);

@@ -11,7 +11,9 @@
  *   M3  other content: if nobody has the file open, the same inode, no local
  *       bytes, the next serial; otherwise the name gets a new inode, and the
  *       old one is held;
- *   M4  absence counts under M1's test only.
+ *   M4  absence counts under M1's test only;
+ *   M5  a directory whose marker is gone, while something is below it, is a
+ *       prefix from then on; what it looked like stays.
  */
 #include "tier/priv.h"
 
@@ -479,10 +481,13 @@ int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 		if (err < 0 || owed || aside)
 			goto out;
 		err = tier_merge_absent_dir(tier, txn, inode.ino, start_seq);
-		if (err != 0) {
-			err = err > 0 ? 0 : err; /* something stays in it */
+		if (err > 0) { /* something stays in it: M5 */
+			inode.implicit = true;
+			err = cache_inode_put(txn, &inode);
 			goto out;
 		}
+		if (err < 0)
+			goto out;
 		err = count_dir(txn, parent, -1);
 		if (err == 0)
 			err = cache_inode_get(txn, dentry.ino, &inode);
@@ -495,6 +500,43 @@ int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 		err = claim < 0 && claim != -EBUSY
 			? claim
 			: let_go(txn, &inode, claim == -EBUSY);
+	}
+out:
+	base_str_fini(&path);
+	return err == -ENOENT ? 0 : err;
+}
+
+int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
+	uint64_t parent, const char *name, uint64_t start_seq)
+{
+	struct base_str path = BASE_STR_INIT;
+	struct cache_dentry dentry;
+	struct cache_inode inode;
+	struct cache_remote old;
+	bool may = false;
+	int err;
+
+	(void)tier;
+	err = cache_path_join(txn, parent, name, &path);
+	if (err == 0)
+		err = cache_remote_get(txn, path.data, &old);
+	if (err < 0)
+		goto out;
+	/* One named "d/" is seen by a walk of the directory itself. */
+	if (old.kind == CACHE_DIR && !old.slash)
+		err = may_change(
+			txn, path.data, old.known_seq, start_seq, &may);
+	cache_remote_fini(&old);
+	if (err == 0 && may)
+		err = cache_dentry_get(txn, parent, name, &dentry);
+	if (err < 0 || !may)
+		goto out;
+	err = cache_inode_get(txn, dentry.ino, &inode);
+	if (err == 0)
+		err = cache_remote_del(txn, path.data);
+	if (err == 0 && inode.kind == CACHE_DIR) {
+		inode.implicit = true;
+		err = cache_inode_put(txn, &inode);
 	}
 out:
 	base_str_fini(&path);

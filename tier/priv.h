@@ -238,6 +238,10 @@ int tier_merge_same(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	const char *name, uint64_t start_seq);
 
+/* Something is below a name, and it has no blob of its own (any more). */
+int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
+	uint64_t parent, const char *name, uint64_t start_seq);
+
 /* All names of a directory that is gone; 1: one of them stays. */
 int tier_merge_absent_dir(struct tier *tier, struct cache_txn *txn,
 	uint64_t ino, uint64_t start_seq);

@@ -110,19 +110,26 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void see(struct walk *walk, const char *name)
+/* Names of blobs and of prefixes have keys of their own: a directory with a
+ * marker is seen as both. */
+static uint64_t seen_key(struct walk *walk, const char *name, bool prefix)
+{
+	return tier_name_hash(prefix ? ~walk->ino : walk->ino, name);
+}
+
+static void see(struct walk *walk, const char *name, bool prefix)
 {
 	if (walk->seen_nr == walk->seen_cap) {
 		walk->seen_cap = walk->seen_cap ? walk->seen_cap * 2 : 256;
 		walk->seen = base_realloc(
 			walk->seen, walk->seen_cap * sizeof(*walk->seen));
 	}
-	walk->seen[walk->seen_nr++] = tier_name_hash(walk->ino, name);
+	walk->seen[walk->seen_nr++] = seen_key(walk, name, prefix);
 }
 
-static bool was_seen(struct walk *walk, const char *name)
+static bool was_seen(struct walk *walk, const char *name, bool prefix)
 {
-	uint64_t key = tier_name_hash(walk->ino, name);
+	uint64_t key = seen_key(walk, name, prefix);
 
 	return walk->seen_nr > 0 &&
 		bsearch(&key, walk->seen, walk->seen_nr, sizeof(key),
@@ -168,7 +175,7 @@ static int merge_some(struct walk *walk, size_t from, size_t to)
 		err = tier_merge_entry(
 			t, txn, walk->ino, &entries[i], walk->start_seq, shown);
 		if (err == 0)
-			see(walk, shown);
+			see(walk, shown, entries[i].prefix);
 	}
 	if (err < 0) {
 		cache_abort(txn);
@@ -207,6 +214,7 @@ static int merge_page(struct walk *walk)
 struct unseen {
 	struct walk *walk;
 	char *names[TIER_MERGE_BATCH];
+	bool unmarked[TIER_MERGE_BATCH]; /* a prefix was seen: M5 */
 	size_t nr, looked;
 	uint64_t cookie;
 };
@@ -215,11 +223,16 @@ static int look_unseen(void *arg, const struct cache_dentry *dentry,
 	const struct cache_inode *inode)
 {
 	struct unseen *u = arg;
+	bool prefix;
 
-	(void)inode;
 	u->cookie = dentry->cookie;
-	if (!was_seen(u->walk, dentry->name))
-		u->names[u->nr++] = base_strdup(dentry->name);
+	if (!was_seen(u->walk, dentry->name, false)) {
+		prefix = was_seen(u->walk, dentry->name, true);
+		if (!prefix || (inode->kind == CACHE_DIR && !inode->implicit)) {
+			u->unmarked[u->nr] = prefix;
+			u->names[u->nr++] = base_strdup(dentry->name);
+		}
+	}
 	return u->nr == TIER_MERGE_BATCH || ++u->looked == 4096;
 }
 
@@ -247,8 +260,11 @@ static int drop_unseen(struct walk *walk)
 			err = still_there(walk, txn);
 		for (size_t i = 0; i < u.nr; i++) {
 			if (err == 0)
-				err = tier_merge_absent(t, txn, walk->ino,
-					u.names[i], walk->start_seq);
+				err = u.unmarked[i]
+					? tier_merge_unmarked(t, txn, walk->ino,
+						  u.names[i], walk->start_seq)
+					: tier_merge_absent(t, txn, walk->ino,
+						  u.names[i], walk->start_seq);
 			free(u.names[i]);
 		}
 		if (err == 0)
@@ -289,7 +305,8 @@ static int find_unseen(void *arg, const struct cache_dentry *dentry,
 	const struct cache_inode *inode)
 {
 	(void)inode;
-	return !was_seen(arg, dentry->name);
+	return !was_seen(arg, dentry->name, false) &&
+		!was_seen(arg, dentry->name, true);
 }
 
 /* Is there a name that the walk did not see?  Or an errno. */

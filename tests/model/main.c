@@ -1,12 +1,16 @@
 /*
  * build/tests/model [--seed N | --histories N [--from N]] [--profile BITS]
- *                   [--jobs N] [--verbose] [--no-shrink]
+ *                   [--verbose] [--no-shrink] [--all] [--counts]
+ *
+ * --all goes on after a failure; --counts tells what the histories had in them
+ * (2,000 or more of all kinds must have had everything).
  *
  * Histories run in child processes, some at a time: a history that trips an
  * assertion is a failure like others, and what a "crash" leaks goes with the
  * process.
  */
 #include <ftw.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,20 +26,24 @@
 #include "tests/model/model.h"
 
 #define BATCH 25
+/* Calls of programs in a history. */
+#define CALLS_MIN 40
+#define CALLS_MORE 30
 /* A batch that takes longer hangs. */
 #define BATCH_SECONDS 240
 
 struct options {
 	uint64_t seed, histories, from;
 	unsigned profile; /* PROFILE_ALL + 1: by seed */
-	unsigned jobs;
-	bool one, verbose, shrink;
+	bool one, verbose, shrink, all, counts;
 };
 
 /* Shared with the parent. */
 struct progress {
 	uint64_t seed; /* under way */
-	uint64_t calls, histories, groups;
+	uint64_t calls, histories, failures;
+	uint64_t counts[COUNT_NR]; /* histories that had it */
+	size_t steps;		   /* of the last history */
 	bool failed;
 	char why[1024];
 };
@@ -79,7 +87,10 @@ static unsigned profile_of(const struct options *o, uint64_t seed)
 	if (o->profile <= PROFILE_ALL)
 		return o->profile;
 	for (unsigned bit = 1; bit <= PROFILE_ALL; bit <<= 1) {
-		if (rnd_pct(&r, bit == WITH_LARGE ? 3 : 50))
+		if (rnd_pct(&r,
+			    bit == WITH_LARGE	       ? 3
+				    : bit == WITH_CUTS ? 0
+						       : 50))
 			profile |= bit;
 	}
 	return profile;
@@ -109,12 +120,23 @@ static void model_free(struct model *m)
 	free(m->changes);
 	free(m->etag_version);
 	free(m->ino_version);
+	free(m->ino_synced);
+	free(m->ino_written);
+	free(m->marked_inos);
 	free(m->taken);
 }
 
-/* False: a promise was broken. */
+/* How many calls programs make in a history. */
+static unsigned calls_of(uint64_t seed)
+{
+	struct rnd r = { seed ^ 0xca11 };
+
+	return CALLS_MIN + (unsigned)rnd_below(&r, CALLS_MORE);
+}
+
+/* Runs all steps, or those that `calls` takes.  False: a promise was broken. */
 static bool run_history(const struct options *o, uint64_t seed,
-	const struct step *steps, size_t nr, bool verbose)
+	const struct step *steps, size_t nr, unsigned calls, bool verbose)
 {
 	struct model m = { .seed = seed, .verbose = verbose };
 	bool ok;
@@ -124,15 +146,18 @@ static bool run_history(const struct options *o, uint64_t seed,
 	m.rnd.state = seed;
 	snprintf(m.dirs[0], sizeof(m.dirs[0]), "%s/0", root);
 	snprintf(m.dirs[1], sizeof(m.dirs[1]), "%s/1", root);
+	count_watch(&m);
 	local_template(&m);
 	local_open(&m);
 	m.faults = m.profile & WITH_FAULTS;
-	steps_run(&m, steps, nr);
+	progress->steps = nr;
+	progress->steps = steps_run(&m, steps, nr, calls);
 	if (!m.failed)
 		check_end(&m);
 	progress->calls += m.calls;
 	progress->histories++;
-	progress->groups += m.groups + model_groups(&m) > 0;
+	for (int i = 0; i < COUNT_NR; i++)
+		progress->counts[i] += m.counted[i];
 	ok = !m.failed;
 	if (!ok) {
 		snprintf(progress->why, sizeof(progress->why), "%s", m.why);
@@ -176,7 +201,8 @@ static int in_child(const struct options *o, uint64_t from, uint64_t to,
 				own_nr = steps_make(
 					seed, profile_of(o, seed), &own);
 			ok = run_history(o, seed, steps ? steps : own,
-				steps ? nr : own_nr, verbose);
+				steps ? nr : own_nr,
+				steps ? UINT_MAX : calls_of(seed), verbose);
 			free(own);
 		}
 		fflush(stdout);
@@ -236,6 +262,10 @@ static void report(const struct options *o, uint64_t seed)
 	size_t nr = steps_make(seed, profile, &steps), left = 0;
 
 	printf("seed %llu: %s\n", (unsigned long long)seed, progress->why);
+	fflush(stdout);
+	/* A failure in the middle of a step counts it. */
+	if (progress->steps < nr)
+		nr = progress->steps;
 	if (o->shrink) {
 		shrink(o, seed, steps, nr);
 		for (size_t i = 0; i < nr; i++)
@@ -258,12 +288,35 @@ static bool run_all(const struct options *o)
 		uint64_t to = seed + BATCH < end ? seed + BATCH : end;
 
 		if (in_child(o, seed, to, NULL, 0, false) != 0) {
+			progress->failures++;
+			to = progress->seed + 1;
 			report(o, progress->seed);
-			return false;
+			if (!o->all)
+				return false;
 		}
 		seed = to;
 	}
-	return true;
+	return progress->failures == 0;
+}
+
+/* Kinds that never occurred test nothing. */
+static bool report_counts(const struct options *o)
+{
+	bool must = o->profile > PROFILE_ALL && progress->histories >= 2000;
+	bool ok = true;
+
+	for (int i = 0; i < COUNT_NR; i++) {
+		if (o->counts)
+			printf("%10llu  %s\n",
+				(unsigned long long)progress->counts[i],
+				count_name((enum count)i));
+		if (must && progress->counts[i] == 0 &&
+			(enum count)i != COUNT_CUT) {
+			printf("never: %s\n", count_name((enum count)i));
+			ok = false;
+		}
+	}
+	return ok;
 }
 
 static int remove_one(
@@ -300,13 +353,18 @@ static void parse(int argc, char **argv, struct options *o)
 			o->profile = (unsigned)number(argv[++i]);
 		} else if (strcmp(argv[i], "--verbose") == 0) {
 			o->verbose = true;
+		} else if (strcmp(argv[i], "--all") == 0) {
+			o->all = true;
+		} else if (strcmp(argv[i], "--counts") == 0) {
+			o->counts = true;
 		} else if (strcmp(argv[i], "--no-shrink") == 0) {
 			o->shrink = false;
 		} else {
 			fprintf(stderr,
 				"usage: model [--seed N | --histories N"
 				" [--from N]] [--profile BITS] "
-				"[--verbose] [--no-shrink]\n");
+				"[--verbose] [--no-shrink] [--all] "
+				"[--counts]\n");
 			exit(2);
 		}
 	}
@@ -341,12 +399,12 @@ int main(int argc, char **argv)
 				progress->why);
 	} else {
 		ok = run_all(&o);
+		ok = report_counts(&o) && ok;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &b);
-	printf("%llu histories, %llu calls, %llu with groups, %.1f s: %s\n",
+	printf("%llu histories, %llu calls, %.1f s: %s\n",
 		(unsigned long long)progress->histories,
 		(unsigned long long)progress->calls,
-		(unsigned long long)progress->groups,
 		(double)(b.tv_sec - a.tv_sec) +
 			(double)(b.tv_nsec - a.tv_nsec) / 1e9,
 		ok ? "all well" : "FAILED");

@@ -9,10 +9,13 @@
  *
  * The parts:
  *   env.c      executor, clock and randomness (struct base_env)
- *   store.c    the store, its faults, and the second writer's hands
- *   local.c    what fs/ does for a program's calls
+ *   store.c    the store and its faults; foreign.c the second writer
+ *   disk.c     which of the disk is durable
+ *   life.c, local.c, write.c, name.c, rename.c, read.c
+ *              what fs/ does for programs' calls
  *   steps.c    histories: made, run, printed
- *   check.c    what must hold while a history runs, and at its end
+ *   check.c    what must hold while a history runs; end.c at its end
+ *   count.c    what histories had in them: a test that tests nothing fails
  *   main.c     command line, processes, shrinking
  *
  * Threads: one.  Errors: the first broken promise is kept (model_fail), the
@@ -83,6 +86,7 @@ struct mblob {
 	size_t staged_nr;
 	/* checks */
 	bool touched;	/* by the second writer, ever */
+	bool edited;	/* it put other bytes there, and we did not since */
 	int foreign;	/* version it put last, -1: none standing */
 	uint64_t tag;	/* its metadata key `color`, 0: none */
 	uint64_t shown; /* newest change of ours shown, see struct change */
@@ -102,6 +106,7 @@ struct change {
 	/* It stayed open for so long that it may have left its place. */
 	bool left;
 	int64_t at_ns;
+	uint64_t written; /* of the log, when it was committed */
 };
 
 struct handle {
@@ -110,8 +115,71 @@ struct handle {
 	int version; /* of what is in the data file, -1: a step between */
 	bool dirty;  /* since the last flush */
 	int seen;    /* what the store showed at the open, as we knew, or -1 */
+	int64_t opened_ns;
 	int fd;
 	uint64_t serial;
+};
+
+/* What a history had in it; count.c has their names. */
+enum count {
+	/* the store */
+	COUNT_LOST,	   /* applied, the answer lost */
+	COUNT_UNAPPLIED,   /* lost on its way */
+	COUNT_LATE,	   /* applied long after it was given up */
+	COUNT_TWICE,	   /* applied again */
+	COUNT_REFUSED,	   /* 503 and its like */
+	COUNT_CONDITION,   /* a condition failed */
+	COUNT_BLOCKS,	   /* a block list of several blocks */
+	COUNT_KEPT_BLOCK,  /* a block of the blob in place was named again */
+	COUNT_BLOCKS_GONE, /* staged blocks that the store dropped */
+	COUNT_COPY,
+	COUNT_SET_META,
+	/* the reconciler */
+	COUNT_SETTLED,	/* a lost answer was found to be a success */
+	COUNT_CONFLICT, /* edit against edit */
+	COUNT_THEIRS,	/* a lost race of another kind */
+	COUNT_KEPT,	/* an older state */
+	COUNT_GROUP,
+	COUNT_RESCUE,
+	COUNT_BYTES_LOST,
+	COUNT_FENCE, /* a `sent` row stays: it may yet be applied */
+	COUNT_LATE_DELETED,
+	/* the host */
+	COUNT_CRASH,
+	COUNT_CUT,
+	COUNT_REMOUNT,
+	/* programs */
+	COUNT_TRUNCATE,
+	COUNT_IN_PLACE,
+	COUNT_HELD_OPEN, /* a file was open for long, and changed */
+	COUNT_REOPENED,	 /* while it was written-to */
+	COUNT_RENAME,
+	COUNT_RENAME_OVER,
+	COUNT_RENAME_DIR,
+	COUNT_RENAME_DIR_FAR, /* with files that were never here */
+	COUNT_EXCHANGE,
+	COUNT_UNLINK,
+	COUNT_UNLINK_OPEN,
+	COUNT_MKDIR,
+	COUNT_RMDIR,
+	COUNT_SYMLINK,
+	COUNT_CHMOD,
+	COUNT_FSYNC,
+	COUNT_FLUSH,
+	COUNT_EVICT,
+	COUNT_REFETCH,
+	COUNT_LIST_RACE, /* a page and a mutation under way at once */
+	/* others */
+	COUNT_FOREIGN_PUT,
+	COUNT_FOREIGN_KEEP, /* a rewrite that keeps our key */
+	COUNT_FOREIGN_HOST, /* another forebay host */
+	COUNT_FOREIGN_SAME,
+	COUNT_FOREIGN_DELETE,
+	COUNT_FOREIGN_AGAIN, /* a name that was there before */
+	COUNT_FOREIGN_META,
+	COUNT_FOREIGN_COPY,
+	COUNT_FOREIGN_DIR,
+	COUNT_NR,
 };
 
 enum profile {
@@ -120,12 +188,22 @@ enum profile {
 	WITH_FOREIGN = 4,
 	WITH_LARGE = 8,
 	WITH_REMOUNTS = 16,
-	WITH_DIRS = 32, /* directories are renamed */
-	WITH_OPEN = 64, /* files are held open */
-	PROFILE_ALL = 127,
+	WITH_DIRS = 32,	 /* directories are renamed */
+	WITH_OPEN = 64,	 /* files are held open */
+	WITH_CUTS = 128, /* the power goes */
+	PROFILE_ALL = 255,
 };
 
 #define HANDLES_MAX 4
+
+/* Somebody who has a file open and only reads. */
+struct reader {
+	bool used;
+	uint64_t ino;
+	int version; /* of what it read first */
+	int fd;
+};
+#define READERS_MAX 4
 
 struct menv;
 struct step;
@@ -161,12 +239,19 @@ struct model {
 	struct change *changes;
 	size_t changes_nr;
 	struct handle handles[HANDLES_MAX];
+	struct reader readers[READERS_MAX];
 	int *taken; /* versions of the second writer that went away here */
 	size_t taken_nr;
-	int *ino_version; /* what a file should hold, by ino; -1 */
+	int *ino_version;      /* what a file should hold, by ino; -1 */
+	int *ino_synced;       /* what an fsync answered for; -1 */
+	uint64_t *ino_written; /* of the log, when that was committed */
 	uint64_t inos_cap;
-	uint64_t groups; /* of earlier lives */
-	unsigned calls;	 /* of programs that did something */
+	bool counted[COUNT_NR];
+	/* of the last commit on: changes and inodes noted meanwhile */
+	size_t changes_marked;
+	uint64_t *marked_inos;
+	size_t marked_nr;
+	unsigned calls; /* of programs that did something */
 	/* the end */
 	bool failed;
 	char why[1024];
@@ -208,9 +293,14 @@ void mstore_orphan(struct blob_store *store);
 struct mblob *mstore_blob(struct model *m, const char *name);
 bool mstore_has_below(struct model *m, const char *dir);
 struct blob_kv *mkv_find(struct blob_kv *kv, size_t nr, const char *key);
-/* The second writer. */
+/* foreign.c: the second writer. */
+enum foreign {
+	FOREIGN_PLAIN, /* its own metadata */
+	FOREIGN_KEEP,  /* what was there, our key included */
+	FOREIGN_HOST,  /* another forebay */
+};
 void foreign_put(
-	struct model *m, const char *name, int version, bool keep_meta);
+	struct model *m, const char *name, int version, enum foreign how);
 void foreign_delete(struct model *m, const char *name);
 void foreign_meta(struct model *m, const char *name, unsigned how);
 void foreign_copy(struct model *m, const char *from, const char *to);
@@ -220,6 +310,7 @@ void foreign_mkdir(struct model *m, const char *name);
 void local_open(struct model *m);  /* a mount */
 void local_close(struct model *m); /* a clean end */
 void local_crash(struct model *m); /* a kill -9, and a new mount */
+void local_cut(struct model *m);   /* the power goes, and a new mount */
 void local_forget(struct model *m);
 void local_template(struct model *m);
 bool local_claim(void *arg, uint64_t ino);
@@ -230,7 +321,8 @@ int local_await(struct model *m, int64_t max_ns,
 bool call_create(struct model *m, const char *path, struct rnd *r, bool hold);
 bool call_write(struct model *m, const char *path, struct rnd *r, bool hold);
 bool call_close(struct model *m, struct rnd *r);
-bool call_more(struct model *m, struct rnd *r); /* on an open handle */
+/* On an open handle. */
+bool call_more(struct model *m, struct rnd *r);
 bool call_unlink(struct model *m, const char *path);
 bool call_mkdir(struct model *m, const char *path);
 bool call_rmdir(struct model *m, const char *path);
@@ -239,17 +331,34 @@ bool call_rename(struct model *m, const char *from, const char *to);
 bool call_exchange(struct model *m, const char *from, const char *to);
 bool call_chmod(struct model *m, const char *path, uint32_t mode);
 bool call_read(struct model *m, const char *path);
-bool call_fsync(struct model *m);
-bool call_flush(struct model *m, const char *path);
-bool call_refresh(struct model *m, const char *dir);
+bool call_look(struct model *m, const char *path); /* opened to be read */
+bool call_look_again(struct model *m, struct rnd *r);
+bool call_shut(struct model *m); /* the oldest reader goes */
+bool call_fsync(struct model *m, const char *path);
+bool call_prefetch(struct model *m, const char *path);
+bool call_flush(struct model *m, const char *path, bool wait);
+bool call_refresh(struct model *m, const char *dir, bool wait);
 bool call_evict(struct model *m, const char *path);
 
 /* check.c */
 void check_applied(struct model *m, struct mblob *b, bool was_there,
 	int was_version, bool foreign, const char *op);
-void check_end(struct model *m);
+/* A conflict is being noted; epochs become one group. */
+void check_conflicting(struct model *m, struct cache_txn *txn,
+	const struct cache_conflict *conflict);
+void check_joined(struct model *m, uint64_t a, uint64_t b);
+void check_end(struct model *m); /* end.c */
 void check_dump(struct model *m);
-uint64_t model_groups(struct model *m);
+enum cache_kind check_kind(const struct mblob *b);
+
+/* count.c */
+static inline void count(struct model *m, enum count what)
+{
+	m->counted[what] = true;
+}
+const char *count_name(enum count what);
+/* The history whose steps are counted. */
+void count_watch(struct model *m);
 
 /* steps.c */
 struct step {
@@ -257,8 +366,11 @@ struct step {
 	unsigned kind;
 	bool dropped;
 };
+/* More than are needed. */
 size_t steps_make(uint64_t seed, unsigned profile, struct step **ret);
-void steps_run(struct model *m, const struct step *steps, size_t nr);
+/* Until programs did that many calls; returns how many steps it took. */
+size_t steps_run(
+	struct model *m, const struct step *steps, size_t nr, unsigned calls);
 const char *step_name(const struct step *step);
 
 #endif

@@ -24,6 +24,10 @@ enum kind {
 	K_EXCHANGE,
 	K_CHMOD,
 	K_READ,
+	K_LOOK,
+	K_LOOK_AGAIN,
+	K_SHUT,
+	K_PREFETCH,
 	K_FSYNC,
 	K_FLUSH,
 	K_REFRESH,
@@ -31,11 +35,13 @@ enum kind {
 	K_WAIT,
 	K_REMOUNT,
 	K_CRASH,
+	K_CUT,
 	K_FOREIGN_PUT,
 	K_FOREIGN_SAME,
 	K_FOREIGN_DELETE,
 	K_FOREIGN_META,
 	K_FOREIGN_COPY,
+	K_FOREIGN_DIR,
 	K_NR,
 };
 
@@ -57,6 +63,10 @@ static const struct {
 	[K_EXCHANGE] = { "exchange", 3, 0 },
 	[K_CHMOD] = { "chmod", 5, 0 },
 	[K_READ] = { "read", 6, 0 },
+	[K_LOOK] = { "look", 3, WITH_OPEN },
+	[K_LOOK_AGAIN] = { "look-again", 3, WITH_OPEN },
+	[K_SHUT] = { "shut", 2, WITH_OPEN },
+	[K_PREFETCH] = { "prefetch", 2, 0 },
 	[K_FSYNC] = { "fsync", 4, 0 },
 	[K_FLUSH] = { "flush", 2, 0 },
 	[K_REFRESH] = { "refresh", 3, 0 },
@@ -64,16 +74,21 @@ static const struct {
 	[K_WAIT] = { "wait", 4, 0 },
 	[K_REMOUNT] = { "remount", 2, WITH_REMOUNTS },
 	[K_CRASH] = { "crash", 3, WITH_CRASHES },
+	[K_CUT] = { "cut", 3, WITH_CUTS },
 	[K_FOREIGN_PUT] = { "foreign-put", 7, WITH_FOREIGN },
 	[K_FOREIGN_SAME] = { "foreign-same", 2, WITH_FOREIGN },
 	[K_FOREIGN_DELETE] = { "foreign-delete", 3, WITH_FOREIGN },
 	[K_FOREIGN_META] = { "foreign-meta", 4, WITH_FOREIGN },
 	[K_FOREIGN_COPY] = { "foreign-copy", 2, WITH_FOREIGN },
+	[K_FOREIGN_DIR] = { "foreign-dir", 1, WITH_FOREIGN },
 };
 
 static const char *const dirs[] = { "", "", "d", "d", "e", "d/f" };
 static const char *const files[] = { "a", "b.txt", "c", "ptr" };
 static const char *const dir_names[] = { "d", "e", "g", "d/f", "e/f" };
+
+/* Enough for 70 calls that do something. */
+#define STEPS_MAX 400
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -85,7 +100,7 @@ const char *step_name(const struct step *step)
 size_t steps_make(uint64_t seed, unsigned profile, struct step **ret)
 {
 	struct rnd r = { seed ^ 0x5eed };
-	size_t nr = 45 + rnd_below(&r, 30);
+	size_t nr = STEPS_MAX;
 	struct step *steps = base_calloc(nr, sizeof(*steps));
 	unsigned total = 0;
 
@@ -131,7 +146,7 @@ static void checkpoint(struct model *m, struct rnd *r)
 	if (!call_create(m, temp, r, false))
 		return;
 	if (!m->failed && rnd_pct(r, 60))
-		call_fsync(m);
+		call_fsync(m, temp);
 	if (!m->failed && rnd_pct(r, 40))
 		call_chmod(m, temp, 0600);
 	if (!m->failed)
@@ -144,6 +159,7 @@ static void foreign(struct model *m, unsigned kind, struct rnd *r)
 {
 	char path[64], to[64], text[64];
 	struct mblob *b;
+	uint64_t how;
 	int n;
 
 	any_path(r, path, sizeof(path));
@@ -152,16 +168,22 @@ static void foreign(struct model *m, unsigned kind, struct rnd *r)
 	case K_FOREIGN_PUT:
 		n = snprintf(text, sizeof(text), "F%06llu",
 			(unsigned long long)++m->texts);
+		how = rnd_below(r, 10);
 		foreign_put(m, path,
 			version_add(m, text, (size_t)n, (size_t)n, true),
-			rnd_pct(r, 30));
+			how < 4		  ? FOREIGN_PLAIN
+				: how < 7 ? FOREIGN_KEEP
+					  : FOREIGN_HOST);
 		break;
 	case K_FOREIGN_SAME: /* the bytes that a program here wrote last */
 		for (size_t i = m->changes_nr; i-- > 0;) {
 			if (m->changes[i].version >= 0 &&
 				m->changes[i].kind == CACHE_FILE) {
 				foreign_put(m, m->changes[i].name,
-					m->changes[i].version, false);
+					m->changes[i].version,
+					rnd_pct(r, 50) ? FOREIGN_PLAIN
+						       : FOREIGN_HOST);
+				count(m, COUNT_FOREIGN_SAME);
 				break;
 			}
 		}
@@ -172,7 +194,14 @@ static void foreign(struct model *m, unsigned kind, struct rnd *r)
 	case K_FOREIGN_META:
 		b = mstore_blob(m, path);
 		if (b->there)
-			foreign_meta(m, path, (unsigned)rnd_below(r, 4));
+			foreign_meta(m, path, (unsigned)rnd_below(r, 5));
+		break;
+	case K_FOREIGN_DIR:
+		b = mstore_blob(m, dir_names[rnd_below(r, COUNT(dir_names))]);
+		if (!b->there)
+			foreign_mkdir(m, b->name);
+		else
+			foreign_delete(m, b->name); /* its marker */
 		break;
 	default:
 		foreign_copy(m, path, to);
@@ -234,27 +263,46 @@ static void run_one(struct model *m, const struct step *step)
 	case K_READ:
 		call_read(m, path);
 		break;
+	case K_LOOK:
+		call_look(m, path);
+		break;
+	case K_LOOK_AGAIN:
+		call_look_again(m, &r);
+		break;
+	case K_SHUT:
+		call_shut(m);
+		break;
+	case K_PREFETCH:
+		call_prefetch(m, path);
+		break;
 	case K_FSYNC:
-		call_fsync(m);
+		call_fsync(m, rnd_pct(&r, 50) ? NULL : path);
 		break;
 	case K_FLUSH:
-		call_flush(m, rnd_pct(&r, 50) ? "" : path);
+		call_flush(m, rnd_pct(&r, 50) ? "" : path, rnd_pct(&r, 60));
 		break;
 	case K_REFRESH:
-		call_refresh(m, dirs[rnd_below(&r, COUNT(dirs))]);
+		call_refresh(
+			m, dirs[rnd_below(&r, COUNT(dirs))], rnd_pct(&r, 40));
 		break;
 	case K_EVICT:
 		call_evict(m, path);
 		break;
 	case K_REMOUNT:
+		count(m, COUNT_REMOUNT);
 		local_close(m);
 		local_open(m);
 		break;
 	case K_CRASH:
+	case K_CUT:
 		for (uint64_t n = rnd_below(&r, 30); n > 0; n--)
 			model_step(m, m->now_ns + 200 * MS);
-		if (!m->failed)
+		if (m->failed)
+			break;
+		if (step->kind == K_CRASH)
 			local_crash(m);
+		else
+			local_cut(m);
 		break;
 	case K_WAIT:
 		model_run(m, (int64_t)rnd_below(&r, 90) * S);
@@ -283,9 +331,12 @@ static void let_run(struct model *m, struct rnd *r)
 	}
 }
 
-void steps_run(struct model *m, const struct step *steps, size_t nr)
+size_t steps_run(
+	struct model *m, const struct step *steps, size_t nr, unsigned calls)
 {
-	for (size_t i = 0; i < nr && !m->failed; i++) {
+	size_t i;
+
+	for (i = 0; i < nr && !m->failed && m->calls < calls; i++) {
 		struct rnd r = { steps[i].seed ^ 0xabcd };
 
 		if (steps[i].dropped)
@@ -296,4 +347,5 @@ void steps_run(struct model *m, const struct step *steps, size_t nr)
 		if (!m->failed)
 			let_run(m, &r);
 	}
+	return i;
 }

@@ -15,7 +15,7 @@
 
 #include "base/str.h"
 #include "blob/hash.h"
-#include "tests/model/model.h"
+#include "tests/model/blobs.h"
 
 #define LATE_NS (900 * S)
 
@@ -36,6 +36,7 @@ struct flight {
 	enum blob_op op;
 	char *name, *if_match, *source, *source_etag;
 	bool none_match, applied, no_apply;
+	bool twice; /* it is going to be applied again */
 	char *body;
 	uint64_t body_len;
 	uint8_t id[BLOB_BLOCK_ID_BYTES];
@@ -103,7 +104,7 @@ int version_add(struct model *m, const char *head, size_t head_len,
 
 /* ---- blobs ---- */
 
-static struct mblob *find_blob(struct model *m, const char *name)
+struct mblob *mstore_find_blob(struct model *m, const char *name)
 {
 	for (size_t i = 0; i < m->blobs_nr; i++) {
 		if (strcmp(m->blobs[i].name, name) == 0)
@@ -115,7 +116,7 @@ static struct mblob *find_blob(struct model *m, const char *name)
 /* Also one that is not there: it has a history. */
 struct mblob *mstore_blob(struct model *m, const char *name)
 {
-	struct mblob *b = find_blob(m, name);
+	struct mblob *b = mstore_find_blob(m, name);
 	size_t at = 0;
 
 	if (b != NULL)
@@ -156,7 +157,7 @@ struct blob_kv *mkv_find(struct blob_kv *kv, size_t nr, const char *key)
 	return NULL;
 }
 
-static void new_etag(struct model *m, struct mblob *b)
+void mstore_new_etag(struct model *m, struct mblob *b)
 {
 	b->etag = ++m->etag;
 	b->mtime_ns = m->now_ns;
@@ -178,7 +179,7 @@ static bool etag_is(const struct mblob *b, const char *text)
 	return b->there && strcmp(buf, text) == 0;
 }
 
-static void drop_blocks(struct mblock **blocks, size_t *nr)
+void mstore_drop_blocks(struct mblock **blocks, size_t *nr)
 {
 	for (size_t i = 0; i < *nr; i++)
 		free((*blocks)[i].bytes);
@@ -187,7 +188,7 @@ static void drop_blocks(struct mblock **blocks, size_t *nr)
 	*nr = 0;
 }
 
-static void set_meta(
+void mstore_set_meta(
 	struct mblob *b, const struct blob_kv *meta, size_t meta_nr)
 {
 	struct blob_kv *copy;
@@ -258,6 +259,7 @@ static enum blob_result refuse(struct flight *f, struct mblob *b)
 	}
 	if (f->op == BLOB_COPY && rnd_pct(&f->m->rnd, 50))
 		f->code = "TargetConditionNotMet";
+	count(f->m, COUNT_CONDITION);
 	return BLOB_CONDITION;
 }
 
@@ -289,6 +291,12 @@ static const struct mblock *find_block(
 	return NULL;
 }
 
+static bool count_kept(struct model *m)
+{
+	count(m, COUNT_KEPT_BLOCK);
+	return true;
+}
+
 static enum blob_result do_commit(struct flight *f, struct mblob *b)
 {
 	struct base_str all = BASE_STR_INIT;
@@ -301,7 +309,7 @@ static enum blob_result do_commit(struct flight *f, struct mblob *b)
 		if (!f->blocks[i].committed)
 			k = find_block(
 				b->staged, b->staged_nr, f->blocks[i].id);
-		else if (b->there)
+		else if (b->there && count_kept(f->m))
 			k = find_block(
 				b->blocks, b->blocks_nr, f->blocks[i].id);
 		if (k == NULL) {
@@ -315,16 +323,18 @@ static enum blob_result do_commit(struct flight *f, struct mblob *b)
 		base_str_add(&all, k->bytes, k->len);
 	}
 	if (result != BLOB_OK) {
-		drop_blocks(&list, &f->blocks_nr);
+		mstore_drop_blocks(&list, &f->blocks_nr);
 		base_str_fini(&all);
 		return result;
 	}
 	put_bytes(f, b, all.data ? all.data : "", all.len);
 	base_str_fini(&all);
-	drop_blocks(&b->blocks, &b->blocks_nr);
+	if (f->blocks_nr > 1)
+		count(f->m, COUNT_BLOCKS);
+	mstore_drop_blocks(&b->blocks, &b->blocks_nr);
 	b->blocks = list;
 	b->blocks_nr = f->blocks_nr;
-	drop_blocks(&b->staged, &b->staged_nr);
+	mstore_drop_blocks(&b->staged, &b->staged_nr);
 	b->has_md5 = false;
 	return BLOB_OK;
 }
@@ -332,7 +342,7 @@ static enum blob_result do_commit(struct flight *f, struct mblob *b)
 static enum blob_result do_copy(struct flight *f, struct mblob *b)
 {
 	struct model *m = f->m;
-	struct mblob *source = find_blob(m, f->source);
+	struct mblob *source = mstore_find_blob(m, f->source);
 
 	if (source == NULL || !source->there) {
 		f->code = "CannotVerifyCopySource";
@@ -347,8 +357,8 @@ static enum blob_result do_copy(struct flight *f, struct mblob *b)
 		return refuse(f, b);
 	b->version = source->version;
 	b->has_md5 = source->has_md5;
-	drop_blocks(&b->staged, &b->staged_nr);
-	drop_blocks(&b->blocks, &b->blocks_nr);
+	mstore_drop_blocks(&b->staged, &b->staged_nr);
+	mstore_drop_blocks(&b->blocks, &b->blocks_nr);
 	b->blocks = base_calloc(source->blocks_nr + 1, sizeof(*b->blocks));
 	b->blocks_nr = source->blocks_nr;
 	for (size_t i = 0; i < b->blocks_nr; i++) {
@@ -373,23 +383,23 @@ static enum blob_result mutate(struct flight *f, struct mblob *b)
 		result = do_commit(f, b);
 	} else if (f->op == BLOB_PUT) {
 		put_bytes(f, b, f->body, f->body_len);
-		drop_blocks(&b->blocks, &b->blocks_nr);
-		drop_blocks(&b->staged, &b->staged_nr);
+		mstore_drop_blocks(&b->blocks, &b->blocks_nr);
+		mstore_drop_blocks(&b->staged, &b->staged_nr);
 		b->has_md5 = true;
 	}
 	if (result != BLOB_OK)
 		return result;
 	if (f->op == BLOB_DELETE) {
 		b->there = false;
-		drop_blocks(&b->blocks, &b->blocks_nr);
-		drop_blocks(&b->staged, &b->staged_nr);
+		mstore_drop_blocks(&b->blocks, &b->blocks_nr);
+		mstore_drop_blocks(&b->staged, &b->staged_nr);
 		return BLOB_OK;
 	}
 	b->there = true;
-	set_meta(b, f->meta, f->meta_nr);
+	mstore_set_meta(b, f->meta, f->meta_nr);
 	if (f->op != BLOB_COPY && f->op != BLOB_SET_META)
 		set_headers(b, f->headers, f->headers_nr);
-	new_etag(f->m, b);
+	mstore_new_etag(f->m, b);
 	f->etag = b->etag;
 	f->mtime_ns = b->mtime_ns;
 	return BLOB_OK;
@@ -405,8 +415,8 @@ static enum blob_result put_block(struct flight *f)
 		b->staged, (b->staged_nr + 1) * sizeof(*b->staged));
 	memcpy(b->staged[b->staged_nr].id, f->id, sizeof(f->id));
 	b->staged[b->staged_nr].len = f->body_len;
-	b->staged[b->staged_nr++].bytes = f->body;
-	f->body = NULL;
+	b->staged[b->staged_nr].bytes = base_malloc(f->body_len + 1);
+	memcpy(b->staged[b->staged_nr++].bytes, f->body, f->body_len);
 	return BLOB_OK;
 }
 
@@ -423,9 +433,20 @@ static void apply_mutation(struct flight *f)
 	bool was_there = b->there;
 	int was_version = b->version;
 
+	/* Blocks that were never committed go after a week, or with whatever
+	 * else another tool commits. */
+	if (f->op == BLOB_COMMIT && !f->applied && m->faults &&
+		b->staged_nr > 0 && rnd_pct(&m->rnd, 5)) {
+		mstore_drop_blocks(&b->staged, &b->staged_nr);
+		count(m, COUNT_BLOCKS_GONE);
+	}
 	f->applied = true;
 	f->result = mutate(f, b);
-	b = find_blob(m, f->name);
+	b = mstore_find_blob(m, f->name);
+	if (f->result == BLOB_OK && f->op == BLOB_COPY)
+		count(m, COUNT_COPY);
+	if (f->result == BLOB_OK && f->op == BLOB_SET_META)
+		count(m, COUNT_SET_META);
 	model_say(m, "      store: %s %s%s%s -> %s%s%s%s", op_name(f->op),
 		f->name, f->source ? " from " : "", f->source ? f->source : "",
 		f->result == BLOB_OK ? "applied" : blob_result_name(f->result),
@@ -440,7 +461,7 @@ static void apply_mutation(struct flight *f)
 
 static void fill_head(struct flight *f)
 {
-	struct mblob *b = find_blob(f->m, f->name);
+	struct mblob *b = mstore_find_blob(f->m, f->name);
 
 	if (b == NULL || !b->there) {
 		f->result = BLOB_NOT_FOUND;
@@ -451,7 +472,7 @@ static void fill_head(struct flight *f)
 
 static void fill_blocks(struct flight *f)
 {
-	struct mblob *b = find_blob(f->m, f->name);
+	struct mblob *b = mstore_find_blob(f->m, f->name);
 
 	fill_head(f);
 	if (f->result != BLOB_OK)
@@ -471,7 +492,7 @@ static void fill_blocks(struct flight *f)
 
 static void do_get(struct flight *f)
 {
-	struct mblob *b = find_blob(f->m, f->name);
+	struct mblob *b = mstore_find_blob(f->m, f->name);
 	struct blob_req *req = f->req;
 	uint64_t size, offset, len;
 	char *bytes;
@@ -496,6 +517,7 @@ static void do_get(struct flight *f)
 		len = size - offset;
 	fill_props(f->m, b, &req->props);
 	bytes = version_bytes(f->m, b->version);
+	count(f->m, COUNT_REFETCH);
 	if (req->in.get.data(req, bytes + offset, len) < 0)
 		f->result = BLOB_STOPPED;
 	free(bytes);
@@ -717,6 +739,17 @@ static void answer(struct flight *f)
 	req->done(req);
 }
 
+/* A page that is answered while one of our mutations is under way. */
+static void note_race(struct flight *f)
+{
+	if (f->op != BLOB_LIST)
+		return;
+	for (struct flight *o = f->store->flights; o != NULL; o = o->next) {
+		if (mutates(o->op))
+			count(f->m, COUNT_LIST_RACE);
+	}
+}
+
 static void flight_answer(struct model *m, void *arg)
 {
 	struct flight *f = arg;
@@ -737,8 +770,8 @@ static void flight_answer(struct model *m, void *arg)
 						? 1
 						: 1 + rnd_below(&m->rnd, 6));
 		}
-		if (f->result == BLOB_AMBIGUOUS || f->no_apply)
-			f->req->uncertain = f->result == BLOB_AMBIGUOUS;
+		f->req->uncertain = f->result == BLOB_AMBIGUOUS || f->twice;
+		note_race(f);
 		answer(f);
 	}
 	flight_put(f);
@@ -753,10 +786,6 @@ static int64_t some_ms(struct model *m)
 		MS;
 }
 
-struct lost {
-	struct flight *f;
-};
-
 static void set_ambiguous(struct model *m, void *arg)
 {
 	struct flight *f = arg;
@@ -765,6 +794,9 @@ static void set_ambiguous(struct model *m, void *arg)
 	if (f->req != NULL) {
 		model_say(m, "      store: answer lost: %s %s", op_name(f->op),
 			f->name);
+		count(m,
+			f->applied && f->result == BLOB_OK ? COUNT_LOST
+							   : COUNT_UNAPPLIED);
 		f->result = BLOB_AMBIGUOUS;
 		f->req->uncertain = true;
 		f->code = "";
@@ -773,17 +805,39 @@ static void set_ambiguous(struct model *m, void *arg)
 	flight_put(f);
 }
 
+/* Long after it was given up, or once more. */
+static void apply_late(struct model *m, void *arg)
+{
+	struct flight *f = arg;
+	bool twice = f->applied;
+
+	f->no_apply = false;
+	if (mutates(f->op))
+		apply_mutation(f);
+	else
+		f->result = put_block(f);
+	if (f->result == BLOB_OK && mutates(f->op))
+		count(m, twice ? COUNT_TWICE : COUNT_LATE);
+	flight_put(f);
+}
+
+static int64_t late_ns(struct model *m)
+{
+	return (int64_t)rnd_below(
+		&m->rnd, rnd_pct(&m->rnd, 60) ? 3 * S : LATE_NS);
+}
+
 static void mutation_with_fault(struct flight *f, int64_t t)
 {
 	struct model *m = f->m;
-	unsigned kind = (unsigned)rnd_below(&m->rnd, 5);
-	int64_t late;
+	unsigned kind = (unsigned)rnd_below(&m->rnd, 6);
 
 	switch (kind) {
 	case 0: /* surely not applied */
 	case 1:
 		f->no_apply = true;
 		f->result = kind == 0 ? BLOB_UNAVAILABLE : BLOB_BUSY;
+		count(m, COUNT_REFUSED);
 		model_at(m, t, flight_apply, f);
 		model_at(m, t + some_ms(m), flight_answer, f);
 		return;
@@ -796,13 +850,29 @@ static void mutation_with_fault(struct flight *f, int64_t t)
 		model_at(m, t, flight_apply, f);
 		model_at(m, t + some_ms(m), set_ambiguous, f);
 		return;
+	case 4: /* answered, and comes once more; blob/ says so */
+		f->refs++;
+		f->twice = true;
+		model_at(m, t, flight_apply, f);
+		model_at(m, t + some_ms(m), flight_answer, f);
+		model_at(m, t + late_ns(m), apply_late, f);
+		return;
 	default: /* answered as lost, applied later */
-		late = (int64_t)rnd_below(
-			&m->rnd, rnd_pct(&m->rnd, 60) ? 3 * S : LATE_NS);
 		model_at(m, t, set_ambiguous, f);
-		model_at(m, t + late, flight_apply, f);
+		model_at(m, t + late_ns(m), apply_late, f);
 		return;
 	}
+}
+
+/* Its blocks may come late, too: then nobody needs them any more. */
+static void block_with_fault(struct flight *f, int64_t t)
+{
+	struct model *m = f->m;
+
+	f->result = BLOB_AMBIGUOUS;
+	f->no_apply = true;
+	model_at(m, t, flight_answer, f);
+	model_at(m, t + late_ns(m), apply_late, f);
 }
 
 static void submit(struct blob_store *base, struct blob_req *req)
@@ -823,6 +893,10 @@ static void submit(struct blob_store *base, struct blob_req *req)
 	model_say(m, "      submit: %s %s", op_name(f->op), f->name);
 	if (fault && mutates(f->op)) {
 		mutation_with_fault(f, t);
+		return;
+	}
+	if (fault && f->op == BLOB_PUT_BLOCK && rnd_pct(&m->rnd, 50)) {
+		block_with_fault(f, t);
 		return;
 	}
 	if (fault && rnd_pct(&m->rnd, 40)) {
@@ -885,140 +959,4 @@ struct blob_store *mstore_open(struct model *m)
 	s->base.ops = &store_ops;
 	s->m = m;
 	return &s->base;
-}
-
-/* ---- the second writer ---- */
-
-/* What it takes away was taken away on purpose. */
-static void kill_version(struct model *m, struct mblob *b)
-{
-	if (b->there && b->version >= 0)
-		m->versions[b->version].killed = true;
-}
-
-void foreign_put(struct model *m, const char *name, int version, bool keep_meta)
-{
-	struct mblob *b = mstore_blob(m, name);
-	bool was_there = b->there;
-	int was = b->version;
-
-	if (b->version != version)
-		kill_version(m, b);
-	b->there = true;
-	b->touched = true;
-	b->version = version;
-	b->foreign = version;
-	b->has_md5 = true;
-	drop_blocks(&b->blocks, &b->blocks_nr);
-	drop_blocks(&b->staged, &b->staged_nr);
-	if (!keep_meta) {
-		set_meta(b, NULL, 0);
-		b->tag = 0;
-	}
-	new_etag(m, b);
-	check_applied(m, b, was_there, was, true, "PUT");
-}
-
-void foreign_mkdir(struct model *m, const char *name)
-{
-	struct blob_kv kv = { (char *)"hdi_isfolder", (char *)"true" };
-	struct mblob *b = mstore_blob(m, name);
-	bool was_there = b->there;
-
-	b->there = true;
-	b->touched = true;
-	b->version = version_add(m, "", 0, 0, true);
-	b->has_md5 = true;
-	set_meta(b, &kv, 1);
-	new_etag(m, b);
-	check_applied(m, b, was_there, -1, true, "PUT");
-}
-
-void foreign_delete(struct model *m, const char *name)
-{
-	struct mblob *b = mstore_blob(m, name);
-	int was = b->version;
-
-	if (!b->there)
-		return;
-	kill_version(m, b);
-	b->there = false;
-	b->touched = true;
-	b->foreign = -1;
-	b->tag = 0;
-	drop_blocks(&b->blocks, &b->blocks_nr);
-	drop_blocks(&b->staged, &b->staged_nr);
-	check_applied(m, b, true, was, true, "DELETE");
-}
-
-static void drop_key(struct mblob *b, const char *key)
-{
-	struct blob_kv *kv = mkv_find(b->meta, b->meta_nr, key);
-
-	if (kv == NULL)
-		return;
-	free(kv->key);
-	free(kv->value);
-	*kv = b->meta[--b->meta_nr];
-}
-
-static void put_key(struct mblob *b, const char *key, const char *value)
-{
-	drop_key(b, key);
-	b->meta = base_realloc(b->meta, (b->meta_nr + 1) * sizeof(*b->meta));
-	b->meta[b->meta_nr].key = base_strdup(key);
-	b->meta[b->meta_nr++].value = base_strdup(value);
-}
-
-/* how: 0 a key of its own, 1 our key dropped, 2 our key garbled, 3 the mode */
-void foreign_meta(struct model *m, const char *name, unsigned how)
-{
-	struct mblob *b = mstore_blob(m, name);
-	char text[32];
-
-	if (!b->there)
-		return;
-	b->touched = true;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)++m->texts);
-	if (how == 0) {
-		put_key(b, "color", text);
-		b->tag = m->texts;
-	} else if (how == 1) {
-		drop_key(b, "forebay");
-	} else if (how == 2) {
-		put_key(b, "forebay", text);
-	} else if (mkv_find(b->meta, b->meta_nr, "is_symlink") == NULL) {
-		put_key(b, "permissions",
-			rnd_pct(&m->rnd, 50) ? "33184" : "33152");
-	}
-	new_etag(m, b);
-	check_applied(m, b, true, b->version, true, "SET_META");
-}
-
-/* Along with its key. */
-void foreign_copy(struct model *m, const char *from, const char *to)
-{
-	struct mblob *b, *source;
-	bool was_there;
-	int was;
-
-	b = mstore_blob(m, to);
-	source = find_blob(m, from);
-	if (source == NULL || !source->there || source == b)
-		return;
-	was_there = b->there;
-	was = b->version;
-	if (b->version != source->version)
-		kill_version(m, b);
-	b->there = true;
-	b->touched = true;
-	b->version = b->foreign = source->version;
-	m->versions[b->version].foreign = true;
-	b->has_md5 = source->has_md5;
-	b->tag = source->tag;
-	drop_blocks(&b->blocks, &b->blocks_nr);
-	drop_blocks(&b->staged, &b->staged_nr);
-	set_meta(b, source->meta, source->meta_nr);
-	new_etag(m, b);
-	check_applied(m, b, was_there, was, true, "COPY");
 }
