@@ -134,13 +134,16 @@ static int put_remote(struct work *w, struct cache_txn *txn)
 }
 
 /* Of this request nothing is to be feared any more, nor of earlier ones that
- * asked for an ETag. */
+ * asked for an ETag.  One that asked for a free name, and went out more than
+ * once, may make the blob again after it was deleted: its row stays. */
 static int fence(struct work *w, struct cache_txn *txn)
 {
+	bool again = w->again && !w->has_base;
 	int err = cache_sent_fence(txn, w->row.name);
 
 	if (err == 0)
-		err = cache_sent_del(txn, w->commit);
+		err = again ? settle_sent(w, txn)
+			    : cache_sent_del(txn, w->commit);
 	return err == -ENOENT ? 0 : err;
 }
 
@@ -212,6 +215,8 @@ static void take_answers(void *arg)
 			strerror(-err));
 	while ((w = TAILQ_FIRST(&line->answered)) != NULL) {
 		TAILQ_REMOVE(&line->answered, w, link);
+		if (w->again)
+			tier_fence_soon(line);
 		if (err < 0)
 			tier_work_again(w, TIER_S); /* settled by HEAD */
 		else if (w->restore)
@@ -258,6 +263,7 @@ void tier_work_answered(struct work *w, int err)
 {
 	(void)err;
 	w->maybe = w->req.result == BLOB_AMBIGUOUS || w->req.uncertain;
+	w->again = w->req.result == BLOB_OK && w->req.uncertain;
 	switch (w->req.result) {
 	case BLOB_OK:
 		tier_work_accept(w);

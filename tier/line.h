@@ -87,6 +87,7 @@ struct work {
 	unsigned restages; /* other ways tried */
 	unsigned settles;  /* times that nothing had happened */
 	bool maybe;	   /* its request may yet be applied */
+	bool again;	   /* it was, and may be once more */
 	uint64_t rescue_ino;
 	bool rescued; /* R1 is done with, or cannot be done */
 	/* the blocking step under way */

@@ -516,7 +516,6 @@ int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
 	bool may = false;
 	int err;
 
-	(void)tier;
 	err = cache_path_join(txn, parent, name, &path);
 	if (err == 0)
 		err = cache_remote_get(txn, path.data, &old);
@@ -525,7 +524,7 @@ int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
 	/* One named "d/" is seen by a walk of the directory itself. */
 	if (old.kind == CACHE_DIR && !old.slash)
 		err = may_change(
-			txn, path.data, old.known_seq, start_seq, &may);
+			tier, txn, path.data, old.known_seq, start_seq, &may);
 	cache_remote_fini(&old);
 	if (err == 0 && may)
 		err = cache_dentry_get(txn, parent, name, &dentry);
