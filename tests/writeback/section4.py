@@ -12,11 +12,11 @@ LARGE = 2 * BLOCK + MIB
 
 def staged(name):
     """Put Blocks under the name."""
-    return len(log.all(name, "putblock"))
+    return log.nr(name, "putblock")
 
 
 def commits(name):
-    return len(log.all(name, "commit"))
+    return log.nr(name, "commit")
 
 
 def ids_of(data):
@@ -218,15 +218,19 @@ def _():
        "Put Blob")
 def _():
     data = os.urandom(LARGE)
-    stage("stray2", base64.b64encode(b"short").decode(), b"x")
+    names = ["stray2", "stray3"]
+    if BLOBD_PORT is None:
+        del names[0]  # Azurite calls a name that is only staged taken
+    else:
+        stage("stray2", base64.b64encode(b"short").decode(), b"x")
     put_blocks("stray3", [b"theirs" * MIB, b"more"])
     stage("stray3", base64.b64encode(b"short").decode(), b"x")
     wait("it is shown", lambda: os.path.exists(path("stray3")))
     log.mark()
-    write("stray2", data)
-    write("stray3", data)
+    for name in names:
+        write(name, data)
     flush()
-    for name in ("stray2", "stray3"):
+    for name in names:
         eq("the requests of " + name, log.ops(name), ["put"])
         eq("the blob " + name, get(name), data)
 
@@ -370,8 +374,9 @@ def _():
     eq("requests", log.ops("wild2"), ["putblock"] * 33 + ["commit"])
     eq("bytes fetched", count("get"), gets)
     eq("its size", head("wild2")["content-length"], str(260 * MIB))
-    true("ids", all(base64.b64decode(i).startswith(b"fb02")
-                    for i, _ in blocks("wild2")))
+    if BLOBD_PORT is not None:
+        true("ids", all(base64.b64decode(i).startswith(b"fb02")
+                        for i, _ in blocks("wild2")))
 
 
 @claim("4.23 ... whose source changes meanwhile: theirs is taken along")
@@ -401,9 +406,9 @@ def _():
 
 @claim("4.25 nothing was called a conflict that was none")
 def _():
-    names = sorted({n.split(".conflict")[0] for n in os.listdir(MNT)
-                    if ".conflict" in n})
-    eq("conflict copies", names, ["expired", "moved"])
+    names = {n.split(".conflict")[0] for n in os.listdir(MNT)
+             if ".conflict" in n}
+    eq("conflict copies", names - {"expired", "moved"}, set())
 
 
 run()
