@@ -155,7 +155,9 @@ $(BUILD)/sources: FORCE
 # tests/store/contract*.c, tests/model/*.c, tests/blobd/*.c: one program each.
 # tests/lib/*.c: linked into all of them.
 UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
-MOUNT_SOURCES := $(sort $(wildcard tests/mount/*.c tests/crash/*.c))
+# tests/crash/disk_fault.c: preloaded.
+MOUNT_SOURCES := $(sort $(wildcard tests/mount/*.c) \
+	$(filter-out tests/crash/disk_fault.c,$(wildcard tests/crash/*.c)))
 CONTRACT_SOURCES := $(sort $(wildcard tests/store/contract*.c))
 MODEL_SOURCES := $(sort $(wildcard tests/model/*.c))
 BLOBD_SOURCES := $(sort $(wildcard tests/blobd/*.c))
@@ -176,7 +178,12 @@ TEST_PROGRAMS := $(UNIT_PROGRAMS) $(MOUNT_PROGRAMS) \
 CHECK_LIBS = $(shell $(PC) --libs check)
 MICROHTTPD_LIBS = $(shell $(PC) --libs libmicrohttpd)
 
-tests: program $(TEST_PROGRAMS)
+tests: program $(TEST_PROGRAMS) $(BUILD)/tests/crash/disk_fault.so
+
+$(BUILD)/tests/crash/disk_fault.so: tests/crash/disk_fault.c $(BUILD)/flags
+	@echo "  SO    $@"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) -std=gnu11 -O1 -shared -fPIC $(WARNINGS) -o $@ $< -ldl
 
 $(TEST_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/includes.ok
 	@echo "  CC    $<"

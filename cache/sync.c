@@ -22,7 +22,8 @@
  *	that commits go on when nothing is free.
  *
  * An fdatasync that failed may have lost pages, and a second one would not
- * say so: the error stays, and nothing is called durable any more.
+ * say so: nothing is called durable any more until a checkpoint has carried
+ * the whole WAL, as the page cache has it, into the database file.
  */
 #include "cache/disk.h"
 
@@ -66,7 +67,7 @@ struct cache_sync {
 	pthread_cond_t done_cond; /* an fdatasync has ended */
 	uint64_t started, done;	  /* fdatasyncs */
 	bool syncing;
-	int err; /* of the first that failed */
+	int err; /* of the last one: see at the top */
 
 	pthread_cond_t work_cond; /* the thread may have something to do */
 	pthread_t thread;
@@ -81,8 +82,9 @@ struct cache_sync {
 	_Atomic int64_t full_ns;      /* before then nothing helps */
 	_Atomic bool must_wait;	      /* wal_pages >= most_pages */
 	uint64_t flush_next;
-	bool fresh;   /* a row carries flush_next */
-	bool working; /* a flush or checkpoint runs; it alone uses conn */
+	bool fresh;	  /* a row carries flush_next */
+	bool working;	  /* a flush or checkpoint runs; it alone uses conn */
+	pthread_t worker; /* whose, while `working` */
 	pthread_cond_t idle_cond;
 	struct cache_conn *conn;
 };
@@ -93,7 +95,19 @@ static void work_begin(struct cache_sync *s)
 	while (s->working)
 		base_cond_wait(&s->idle_cond, &s->mutex);
 	s->working = true;
+	s->worker = pthread_self();
 	base_unlock(&s->mutex);
+}
+
+/* A flush commits its number itself. */
+static bool is_working(struct cache_sync *s)
+{
+	bool ret;
+
+	base_lock(&s->mutex);
+	ret = s->working && pthread_equal(s->worker, pthread_self());
+	base_unlock(&s->mutex);
+	return ret;
 }
 
 static void work_end(struct cache_sync *s)
@@ -106,32 +120,57 @@ static void work_end(struct cache_sync *s)
 
 /* ---- the shared sync ---- */
 
+static int checkpoint_now(struct cache *cache, bool full, bool *ret_all);
+
+/* The file that failed is not asked again: a checkpoint writes what it had into
+ * the database file, and syncs that. */
+static int make_durable_otherwise(struct cache *cache)
+{
+	bool all = false;
+	int err = checkpoint_now(cache, true, &all);
+
+	return err != 0 ? err : all ? 0 : -EIO;
+}
+
+static int sync_once(struct cache *cache, bool broken)
+{
+	int err = broken || fdatasync(cache->sync->fd) == 0 ? 0 : -errno;
+
+	if (err != 0)
+		log_error("index: fdatasync: %s: trying a checkpoint instead",
+			strerror(-err));
+	return broken || err != 0 ? make_durable_otherwise(cache) : 0;
+}
+
 int cache_sync_index(struct cache *cache)
 {
 	struct cache_sync *s = cache->sync;
 	uint64_t target;
+	bool broken;
 	int err;
 
 	base_lock(&s->mutex);
 	target = s->started + 1;
-	while (s->done < target && s->err == 0) {
+	while (s->done < target) {
 		if (s->syncing) {
 			base_cond_wait(&s->done_cond, &s->mutex);
 			continue;
 		}
 		s->syncing = true;
 		s->started++;
+		broken = s->err != 0;
 		base_unlock(&s->mutex);
-		err = fdatasync(s->fd) == 0 ? 0 : -errno;
+		err = sync_once(cache, broken);
 		base_lock(&s->mutex);
 		s->syncing = false;
 		s->done = s->started;
-		if (err != 0 && s->err == 0) {
-			log_error("index: fdatasync: %s: nothing is durable "
-				  "from now on",
+		if (err != 0 && !broken)
+			log_error("index: nothing is durable until a "
+				  "checkpoint succeeds: %s",
 				strerror(-err));
-			s->err = err;
-		}
+		if (err == 0 && broken)
+			log_info("index: durable again");
+		s->err = err;
 		pthread_cond_broadcast(&s->done_cond);
 	}
 	err = s->err;
@@ -364,7 +403,7 @@ static int checkpoint_as_needed(
 	return err;
 }
 
-static int checkpoint_now(struct cache *cache, bool full)
+static int checkpoint_now(struct cache *cache, bool full, bool *ret_all)
 {
 	struct cache_sync *s = cache->sync;
 	unsigned pages;
@@ -383,12 +422,15 @@ static int checkpoint_now(struct cache *cache, bool full)
 		s->grown = true;
 	base_unlock(&s->mutex);
 	work_end(s);
+	*ret_all = all;
 	return err;
 }
 
 int cache_sync_checkpoint(struct cache *cache)
 {
-	return checkpoint_now(cache, false);
+	bool all;
+
+	return checkpoint_now(cache, false, &all);
 }
 
 /* What is in the database file need not stay in the WAL, which then begins
@@ -397,14 +439,15 @@ int cache_sync_checkpoint(struct cache *cache)
 void cache_sync_committed(struct cache *cache, int err)
 {
 	struct cache_sync *s = cache->sync;
+	bool all;
 	int64_t now;
 
 	if (s == NULL || (err != -ENOSPC && !atomic_load(&s->must_wait)))
 		return;
 	now = base_boot_ns(cache->env);
-	if (now < atomic_load(&s->full_ns))
+	if (now < atomic_load(&s->full_ns) || is_working(s))
 		return;
-	if (checkpoint_now(cache, true) != 0)
+	if (checkpoint_now(cache, true, &all) != 0)
 		atomic_store(&s->full_ns, now + FULL_PAUSE_NS);
 	else
 		atomic_store(&s->must_wait, false);

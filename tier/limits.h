@@ -63,6 +63,8 @@
 #define TIER_BLOCK_BYTES_4 (4000 * TIER_MIB)
 /* Blocks staged again after the store lost them. */
 #define TIER_RESTAGE_MAX 3
+/* Reads of a file's bytes that failed here, before it is set aside. */
+#define TIER_UNREADABLE_TRIES 3
 /* A synchronous Copy Blob takes up to this; beyond, block by block. */
 #define TIER_COPY_SYNC_BYTES (256 * TIER_MIB)
 /* A local file at most this long is sent again rather than copied: it costs

@@ -178,7 +178,9 @@ void tier_work_unreadable(struct work *w, int err)
 	struct base_str why = BASE_STR_INIT;
 
 	base_str_printf(&why, "the cache's disk: %s", strerror(-err));
-	if (err != -EIO && err != -ENOENT) {
+	/* A disk may have one bad moment. */
+	if (err != -ENOENT &&
+		(err != -EIO || w->row.tries < TIER_UNREADABLE_TRIES)) {
 		tier_work_retry(w, why.data);
 	} else if (set_aside(w, why.data) < 0) {
 		tier_work_again(w, TIER_S);
