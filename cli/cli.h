@@ -32,6 +32,7 @@ int cli_flush(int argc, char **argv);
 int cli_pin(int argc, char **argv);
 int cli_unpin(int argc, char **argv);
 int cli_evict(int argc, char **argv);
+int cli_locate(int argc, char **argv);
 int cli_conflicts(int argc, char **argv);
 int cli_upgrade(int argc, char **argv);
 int cli_fsck(int argc, char **argv);

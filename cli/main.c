@@ -18,6 +18,7 @@ static const struct {
 	{ "pin", cli_pin, "keep local" },
 	{ "unpin", cli_unpin, "let go again" },
 	{ "evict", cli_evict, "drop clean local bytes now" },
+	{ "locate", cli_locate, "the data file behind a file" },
 	{ "conflicts", cli_conflicts, "both sides of every lost race" },
 	{ "upgrade", cli_upgrade, "hand a mount to this version" },
 	{ "fsck", cli_fsck, "check and repair a cache" },

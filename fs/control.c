@@ -206,6 +206,7 @@ static const struct {
 	{ "pin", fs_control_pin },
 	{ "unpin", fs_control_pin },
 	{ "evict", fs_control_evict },
+	{ "locate", fs_control_locate },
 	{ "prefetch", fs_control_prefetch },
 	{ "upgrade", upgrade },
 };

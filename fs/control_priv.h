@@ -110,6 +110,7 @@ json_t *fs_control_conflicts(struct fs_control_conn *, const json_t *);
 json_t *fs_control_flush(struct fs_control_conn *, const json_t *);
 json_t *fs_control_pin(struct fs_control_conn *, const json_t *);
 json_t *fs_control_evict(struct fs_control_conn *, const json_t *);
+json_t *fs_control_locate(struct fs_control_conn *, const json_t *);
 json_t *fs_control_prefetch(struct fs_control_conn *, const json_t *);
 
 /* One prefetch; `request` may hold many paths. */

@@ -99,6 +99,7 @@ int fs_mountinfo_device(const char *device, struct fs_mountinfo *ret);
  *	{"cmd": "flush", "paths": [P...]}	progress: {"pending", ...}
  *	{"cmd": "pin" | "unpin", "paths": [P...]}
  *	{"cmd": "evict", "paths": [P...]}
+ *	{"cmd": "locate", "paths": [P...], "pin": B}
  *	{"cmd": "prefetch", "paths": [P...], "pin": B, "meta": B,
  *	 "background": B, "check": B}		progress: {"files_done", ...}
  *	{"cmd": "upgrade", "binary": TEXT}	an error, or the connection ends:
