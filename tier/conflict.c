@@ -103,7 +103,7 @@ static int go_on_top(struct lost *lost)
 static int adopt(struct lost *lost)
 {
 	struct work *w = lost->w;
-	struct cache_inode inode;
+	struct cache_inode inode, named;
 	int err;
 
 	lost->remote.content = w->row.content;
@@ -115,7 +115,10 @@ static int adopt(struct lost *lost)
 			inode.stored = true;
 		inode.implicit = false;
 		err = cache_inode_put(lost->txn, &inode);
-		if (err == 0 && inode.nlink > 0 &&
+		/* The name may be another inode's by now. */
+		if (err == 0 &&
+			cache_resolve(lost->txn, w->row.name, &named) == 0 &&
+			named.ino == inode.ino &&
 			!tier_attrs_eq(&w->row.attrs, &lost->remote.attrs))
 			err = tier_enter(w->tier, lost->txn, w->row.name,
 				&inode, TIER_ATTR, 0);
@@ -516,8 +519,15 @@ void tier_conflict(
 	struct lost lost = { .w = w };
 	struct blob_mark mark;
 	uint64_t last_seq = 0;
-	int err = cache_write(t->cache, &lost.txn);
+	int err;
 
+	/* The store is being closed, and a name cannot be checked any more:
+	 * the next mount asks again. */
+	if (atomic_load(&t->stopping)) {
+		w->state = WORK_WAITING;
+		return;
+	}
+	err = cache_write(t->cache, &lost.txn);
 	if (err < 0) {
 		tier_work_again(w, TIER_S);
 		return;

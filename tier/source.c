@@ -216,6 +216,13 @@ static int source_moved(struct work *w, struct cache_txn *txn,
 		return err;
 	if (local)
 		return 0; /* uploaded; theirs stay where they are */
+	/* A file does not go along as a symlink: its bytes are lost (S3). */
+	if (wanted && remote->kind != w->row.kind) {
+		log_error("%s: its bytes are neither here nor in the store "
+			  "any more",
+			w->row.name);
+		return drop_name(w, txn);
+	}
 	return wanted ? err : cache_owed_fall_out(txn, w->seq);
 }
 

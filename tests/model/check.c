@@ -64,7 +64,7 @@ static bool is_done(struct model *m, const struct change *c)
 	if (b->touched || b->shown >= c->nr)
 		return true;
 	if (c->kind == CACHE_GONE)
-		return !b->there;
+		return !b->there || b->late;
 	return b->there && b->version == c->version && check_kind(b) == c->kind;
 }
 

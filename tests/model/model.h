@@ -86,6 +86,7 @@ struct mblob {
 	size_t staged_nr;
 	/* checks */
 	bool touched;	/* by the second writer, ever */
+	bool late;	/* a request came long after it was given up */
 	bool edited;	/* it put other bytes there, and we did not since */
 	int foreign;	/* version it put last, -1: none standing */
 	uint64_t tag;	/* its metadata key `color`, 0: none */

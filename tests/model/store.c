@@ -812,10 +812,12 @@ static void apply_late(struct model *m, void *arg)
 	bool twice = f->applied;
 
 	f->no_apply = false;
-	if (mutates(f->op))
+	if (mutates(f->op)) {
+		mstore_blob(m, f->name)->late = true;
 		apply_mutation(f);
-	else
+	} else {
 		f->result = put_block(f);
+	}
 	if (f->result == BLOB_OK && mutates(f->op))
 		count(m, twice ? COUNT_TWICE : COUNT_LATE);
 	flight_put(f);
