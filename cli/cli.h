@@ -36,6 +36,7 @@ int cli_locate(int argc, char **argv);
 int cli_conflicts(int argc, char **argv);
 int cli_upgrade(int argc, char **argv);
 int cli_fsck(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
 
 /* ---- saying things (cli/text.c) ---- */
 

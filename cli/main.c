@@ -22,6 +22,7 @@ static const struct {
 	{ "conflicts", cli_conflicts, "both sides of every lost race" },
 	{ "upgrade", cli_upgrade, "hand a mount to this version" },
 	{ "fsck", cli_fsck, "check and repair a cache" },
+	{ "doctor", cli_doctor, "what this host and a store offer or lack" },
 };
 #define COMMANDS_NR (sizeof(commands) / sizeof(commands[0]))
 

@@ -62,6 +62,10 @@ struct fs_fsck_args {
 json_t *fs_fsck(const struct fs_fsck_args *args, int *ret_err, char *ret_why,
 	size_t why_bytes);
 
+/* What this host and, if not NULL, this store offer: an array of "check",
+ * "state" ("ok", "lacks", "bad": a mount would fail) and "text". */
+json_t *fs_doctor(const char *store, const char *credentials);
+
 /* ---- finding a mount ---- */
 
 /* Holds a socket MAJOR:MINOR.sock for each mount, named by the device number

@@ -139,6 +139,9 @@
 /* Single look-ups of expired names in a very large directory before it is
  * listed in the background. */
 #define TIER_LIST_ASKS 8
+/* Pages without a name, one after the other: of a prefix from which millions
+ * of blobs were deleted some may come. */
+#define TIER_LIST_EMPTY_MAX 1000
 /* Listings under way at once. */
 #define TIER_LIST_PARALLEL 8
 

@@ -39,6 +39,7 @@ struct walk {
 	uint64_t start_seq;
 	int64_t started_ns;
 	uint64_t names;
+	unsigned empty; /* pages without a name, one after the other */
 	uint64_t *seen; /* hashes of the names seen (D2) */
 	size_t seen_nr, seen_cap;
 	struct blob_req req;

@@ -358,6 +358,18 @@ static int page_err(const struct blob_req *req)
 	}
 }
 
+/* Does the listing get on?  The service may answer a page without a name, but
+ * not so for ever, and never with the page that it was. */
+static bool gets_on(struct walk *walk)
+{
+	const struct blob_req *req = &walk->req;
+
+	walk->empty = req->page.entries_nr == 0 ? walk->empty + 1 : 0;
+	return walk->empty <= TIER_LIST_EMPTY_MAX &&
+		(walk->marker == NULL ||
+			strcmp(walk->marker, req->page.next) != 0);
+}
+
 /* The page is known as well as it can be. */
 static void page_known(struct walk *walk, int err)
 {
@@ -365,6 +377,11 @@ static void page_known(struct walk *walk, int err)
 		err = merge_page(walk);
 	if (err < 0) {
 		walk_end(walk, err);
+	} else if (walk->req.page.next != NULL && !gets_on(walk)) {
+		log_error("%s: the store's listing has no end: it is not "
+			  "believed",
+			walk->path);
+		walk_end(walk, -EIO);
 	} else if (walk->req.page.next != NULL) {
 		first_page_calls(walk->lists, walk, 0);
 		free(walk->marker);
