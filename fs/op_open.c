@@ -219,12 +219,16 @@ static void open_lock(struct fs_call *call, int err)
 static void open_start(struct fs_call *call, int err)
 {
 	struct open_op *op = (struct open_op *)call;
+	struct fs_file *f;
 
 	(void)err;
-	op->f = fs_file_get(
+	f = fs_file_get(
 		call->m->handles, op->ino, fs_call_wait(call, open_start));
-	if (op->f != NULL)
-		open_lock(call, 0);
+	/* Else it runs again, and may be doing so already. */
+	if (f == NULL)
+		return;
+	op->f = f;
+	open_lock(call, 0);
 }
 
 static void reply_again(struct fs_call *call, int err)

@@ -265,12 +265,16 @@ static void size_lock(struct fs_call *call, int err)
 static void size_start(struct fs_call *call, int err)
 {
 	struct setattr_op *op = (struct setattr_op *)call;
+	struct fs_file *f;
 
 	(void)err;
-	op->f = fs_file_get(
+	f = fs_file_get(
 		call->m->handles, op->ino, fs_call_wait(call, size_start));
-	if (op->f != NULL)
-		size_lock(call, 0);
+	/* Else it runs again, and may be doing so already. */
+	if (f == NULL)
+		return;
+	op->f = f;
+	size_lock(call, 0);
 }
 
 void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
