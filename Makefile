@@ -156,7 +156,7 @@ $(BUILD)/sources: FORCE
 # tests/lib/*.c: linked into all of them.
 UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 # tests/crash/disk_fault.c: preloaded.
-MOUNT_SOURCES := $(sort $(wildcard tests/mount/*.c) \
+MOUNT_SOURCES := $(sort $(wildcard tests/mount/*.c tests/bench/*.c) \
 	$(filter-out tests/crash/disk_fault.c,$(wildcard tests/crash/*.c)))
 CONTRACT_SOURCES := $(sort $(wildcard tests/store/contract*.c))
 MODEL_SOURCES := $(sort $(wildcard tests/model/*.c))

@@ -201,6 +201,15 @@ def unlink_all(directory, processes):
                       processes, len(names))
 
 
+def ops(kind, directory, count, processes, pid=None):
+    """tests/bench/ops.c: rates, and CPU time for each operation."""
+    out = subprocess.run(
+        [f"{BUILD}/tests/bench/ops", kind, directory, str(count),
+         str(processes)] + ([str(pid)] if pid else []),
+        check=True, capture_output=True)
+    return json.loads(out.stdout)
+
+
 def fork_all(fn, processes):
     children = []
     for i in range(processes):
@@ -311,6 +320,46 @@ class Bench:
                 if who == "forebay":
                     mount.flush()
 
+    def costs(self, native, fore, mount):
+        """Small operations: rates, and what they cost the daemon."""
+        steps = (("create", "a", 4), ("stat", "a", 4), ("read", "a", 1),
+                 ("read", "a", 2), ("read", "a", 8), ("rename", "a", 4),
+                 ("create-spread", "s", 4), ("create-fsync", "f", 1),
+                 ("create", "a", 4), ("unlink", "a", 4))
+        for r in range(self.args.rounds):
+            for who, top in (("native", native), ("forebay", fore)):
+                base = os.path.join(top, f"ops{r}")
+                for sub in ("a", "s", "f"):
+                    os.makedirs(os.path.join(base, sub))
+                pid = mount.status()["worker_pid"]
+                for kind, sub, procs in steps:
+                    count = self.args.creates
+                    if kind == "create-fsync":
+                        count //= 10
+                    got = ops(kind, os.path.join(base, sub), count, procs,
+                              pid if who == "forebay" else None)
+                    name = f"{kind} x{procs}"
+                    self.add(f"{name} op/s", who, got["per_s"])
+                    if who == "forebay":
+                        self.add(f"  {name} daemon CPU us", who,
+                                 got["daemon_us"])
+                        mount.flush()
+                shutil.rmtree(base)
+        mount.flush()
+
+    def cold_one(self, blobd, c, top, tag, kind):
+        """One reader of small files, and one GET after the other."""
+        cache = tempfile.mkdtemp(dir=top)
+        m = Mount(f"{blobd.account}/{c}", top, "", os.path.basename(cache))
+        try:
+            one = os.path.join(m.point, "one")
+            count = len(os.listdir(one))
+            self.add(f"cold small 1 reader {kind} f/s{tag}", "forebay",
+                     ops(kind, one, count, 1)["per_s"])
+        finally:
+            m.umount()
+            shutil.rmtree(cache)
+
     def cold(self, top, latency_ms):
         blobd = Blobd(latency_ms)
         tag = f" {latency_ms}ms"
@@ -343,8 +392,11 @@ class Bench:
                              count / (time.monotonic() - start))
                 start = time.monotonic()
                 raw_get(blobd.port, small[:count // 4], 1)
-                self.add(f"cold small 1 reader f/s{tag}", "raw",
-                         count // 4 / (time.monotonic() - start))
+                raw_one = count // 4 / (time.monotonic() - start)
+                for kind in ("read-all", "shuffle"):
+                    self.add(f"cold small 1 reader {kind} f/s{tag}", "raw",
+                             raw_one)
+                    self.cold_one(blobd, c, top, tag, kind)
                 for width in (8, 32):
                     self.cold_mount(blobd, c, top, tag, width)
         finally:
@@ -360,10 +412,6 @@ class Bench:
                      timed(read_small, names, width))
             if width != 8:
                 return
-            one = sorted(os.listdir(os.path.join(m.point, "one")))
-            one = [os.path.join(m.point, "one", n) for n in one]
-            self.add(f"cold small 1 reader f/s{tag}", "forebay",
-                     timed(read_small, one, 1))
             big = os.path.join(m.point, "big")
             start = time.monotonic()
             fd = os.open(big, os.O_RDONLY)
@@ -471,6 +519,7 @@ def main():
                 bench.warm_reads(native, mount.point, small)
             if args.only != "warm":
                 bench.writes(native, mount.point, mount)
+                bench.costs(native, mount.point, mount)
                 bench.rewrite(mount.point, mount)
         if args.only in (None, "cold"):
             sub = os.path.join(top, "cold")
