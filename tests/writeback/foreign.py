@@ -184,4 +184,14 @@ def _():
     keeps("hosts", b"onetwo" + data[6:])
 
 
+@claim("5.10 rename and change before anything was sent")
+def _():
+    data = os.urandom(5000)
+    make("atonce", data)
+    read("atonce")
+    os.rename(path("atonce"), path("atonce2"))
+    write("atonce2", b"x", at=0)
+    keeps("atonce2", b"x" + data[1:])
+
+
 run()
