@@ -422,7 +422,7 @@ int cache_owed_fall_out(struct cache_txn *txn, uint64_t seq);
 int cache_owed_any(struct cache_txn *txn, const char *name, bool *ret);
 /* The same without looking at prefixes. */
 int cache_owed_any_row(struct cache_txn *txn, const char *name, bool *ret);
-/* Highest seq in the table (0: empty). */
+/* Highest seq of a row or a directory rename (0: none). */
 int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret);
 /* The lowest epoch with a row that is not set aside, or with a directory
  * rename; 0: none. */

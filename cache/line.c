@@ -97,7 +97,9 @@ int cache_owed_max_seq(struct cache_txn *txn, uint64_t *ret)
 {
 	struct cache_query q;
 
-	cache_db_begin(&q, txn, "SELECT coalesce(max(seq), 0) FROM owed");
+	cache_db_begin(&q, txn,
+		"SELECT max(coalesce((SELECT max(seq) FROM owed), 0), "
+		"coalesce((SELECT max(seq) FROM owed_prefix), 0))");
 	return get_number(&q, ret);
 }
 

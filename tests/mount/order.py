@@ -100,10 +100,10 @@ class Writer:
             self.unlink(f"scratch-{nr}")
         named = {n: h for n, h in self.hashes.items()
                  if n.startswith(top + "/")}
-        # The first is a small new name like those before it, and may pass
-        # them if nothing is between.
+        # The first is a small new name like those before it: the newest of
+        # its epoch goes last (L2).
         self.put("latest.tmp", json.dumps(named).encode(),
-                 sync=nr == 0 or rnd.random() < 0.5)
+                 sync=rnd.random() < 0.5)
         self.note("manifest", "latest", sha=self.hashes["latest.tmp"],
                   named=named)
         self.rename("latest.tmp", "latest")

@@ -18,7 +18,7 @@ t_mount "$BLOBD_URL/rate"
 ls "$MNT" >/dev/null
 blobd_counts_reset >/dev/null
 
-t_claim "$COUNT new files of 4 KiB, 20 ms away"
+t_claim "$COUNT new files of 4 KiB, half by temporary name, 20 ms away"
 python3 - "$MNT" "$COUNT" "$FOREBAY" <<'PY' >"$T/rate"
 import os, subprocess, sys, threading, time
 
@@ -29,9 +29,14 @@ data = os.urandom(4096)
 def make(part):
     os.mkdir(f"{top}/d{part}")
     for i in range(part, count, 4):
-        fd = os.open(f"{top}/d{part}/f{i:05d}", os.O_WRONLY | os.O_CREAT, 0o644)
+        name = f"{top}/d{part}/f{i:05d}"
+        # Every other thread's files: by temporary name and rename.
+        first = f"{name}.tmp" if part % 2 else name
+        fd = os.open(first, os.O_WRONLY | os.O_CREAT, 0o644)
         os.write(fd, i.to_bytes(8, "little") + data[8:])
         os.close(fd)
+        if first != name:
+            os.rename(first, name)
 
 
 begin = time.monotonic()
