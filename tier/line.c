@@ -242,7 +242,10 @@ static void tick(void *arg)
 	look->line = line;
 	look->now = now;
 	look->flushing = tier_is_flushing(line);
-	if (take_a_look(line, look) == 0 && look->epoch > 0) {
+	if (take_a_look(line, look) < 0) {
+		/* The disk has a bad moment: nobody else would look again. */
+		tier_line_tick_after(line, TIER_S);
+	} else if (look->epoch > 0) {
 		start_picked(line, look);
 		if (look->expand && tier_rename_step(line, look))
 			tier_line_tick_soon(line);

@@ -133,7 +133,7 @@ def main():
     subprocess.run([FOREBAY, "flush", MNT], check=True, timeout=60)
     total, _ = disarm()
     step = 1 if full else max(1, total // 16)
-    at, runs, hits = 1, 0, 0
+    at, runs, hits = int(os.environ.get("FIRST", "1")), 0, 0
     while True:
         error = (errno.ENOSPC, errno.EIO)[runs % 2]
         r = Run(at)
@@ -147,7 +147,7 @@ def main():
                 break
             p = subprocess.run([FOREBAY, "flush", r.dir],
                                stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, timeout=120)
+                               stderr=subprocess.DEVNULL, timeout=60)
             break
         _, hit = disarm()
         r.check(MNT, "fault %d" % at)
@@ -157,7 +157,7 @@ def main():
             p = subprocess.run([FOREBAY, "flush", MNT],
                                stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True,
-                               timeout=120)
+                               timeout=60)
             if p.returncode == 0:
                 break
             time.sleep(0.2)
