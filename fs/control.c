@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -393,15 +394,25 @@ static void *jobs_main(void *arg)
 
 /* ---- start and stop ---- */
 
-static int open_socket(struct fs_control *c)
+/* The kernel gives our device number to another mount as soon as ours is
+ * unmounted: whoever looks at a socket's file and then removes it holds this. */
+static int lock_sockets(void)
+{
+	int fd = open(FS_CONTROL_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 && flock(fd, LOCK_EX) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static int bind_socket(struct fs_control *c)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct stat st;
 	int fd;
 
-	/* Our umask is 077; who finds the directory may look for a mount. */
-	if (mkdir(FS_CONTROL_DIR, 0755) == 0)
-		(void)!chmod(FS_CONTROL_DIR, 0755);
 	snprintf(c->path, sizeof(c->path), FS_CONTROL_DIR "/%s.sock",
 		c->config.device);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", c->path);
@@ -425,15 +436,33 @@ static int open_socket(struct fs_control *c)
 	return fd;
 }
 
-/* Takes its file away, unless it is already another mount's: the kernel gives
- * the device number to somebody else as soon as ours is unmounted.  (The bound
- * socket holds its inode, so the number is not used again.) */
+static int open_socket(struct fs_control *c)
+{
+	int lock, fd;
+
+	/* Our umask is 077; who finds the directory may look for a mount. */
+	if (mkdir(FS_CONTROL_DIR, 0755) == 0)
+		(void)!chmod(FS_CONTROL_DIR, 0755);
+	lock = lock_sockets();
+	if (lock < 0)
+		return -errno;
+	fd = bind_socket(c);
+	close(lock);
+	return fd;
+}
+
+/* Takes its file away, unless it is already another mount's.  (The bound socket
+ * holds its inode, so the number is not used again.) */
 static void unlink_socket(const struct fs_control *c)
 {
 	struct stat st;
+	int lock = lock_sockets();
 
+	if (lock < 0)
+		return;
 	if (stat(c->path, &st) == 0 && st.st_ino == c->inode)
 		unlink(c->path);
+	close(lock);
 }
 
 static void free_control(struct fs_control *c)

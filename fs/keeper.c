@@ -649,8 +649,9 @@ int fs_keeper_main(const struct fs_options *opt, char **argv, int report_fd)
 	}
 	keep(&k);
 	if (is_mounted(&k)) {
-		fs_mountpoint_detach(opt->mountpoint, k.mount.device);
+		/* First: once it is detached its number may be another's. */
 		remove_socket(k.mount.device);
+		fs_mountpoint_detach(opt->mountpoint, k.mount.device);
 	}
 	close_report(&k);
 	return k.exit_status;
