@@ -189,6 +189,7 @@ static bool run_inbox(struct blob_loop *loop)
 	base_lock(&loop->lock);
 	task = loop->inbox_first;
 	loop->inbox_first = loop->inbox_last = NULL;
+	loop->stopping = loop->stop;
 	stop = loop->stop && task == NULL;
 	base_unlock(&loop->lock);
 	while (task != NULL) {
@@ -206,6 +207,9 @@ static int poll_ms(struct blob_loop *loop)
 	int64_t due_ns = blob_timers_next(&loop->timers);
 	int64_t ms = IDLE_POLL_MS;
 
+	/* The wake-up for the stop may have been the one for a task. */
+	if (loop->stopping)
+		return 0;
 	if (loop->running_nr > 0)
 		ms = TICK_MS;
 	if (due_ns <= now_ns)

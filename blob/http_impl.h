@@ -27,6 +27,7 @@ struct blob_loop {
 	struct blob_task *inbox_first, *inbox_last;
 	bool stop;
 	/* The loop's own: */
+	bool stopping; /* stop was seen */
 	struct blob_timers timers;
 	struct blob_call_queue waiting[2]; /* foreground, background */
 	struct blob_call_queue running;
