@@ -63,10 +63,10 @@ t_claim "an idle mount uses no processor and wakes less than once a second"
 rm -rf "$MNT/names" "$MNT/saves" "$MNT/maps"
 "$FOREBAY" flush "$MNT" >/dev/null
 # Of all threads: ticks of the processor, and how often one slept.
-ticks() { awk '{ n += $14 + $15 } END { print n }' /proc/{$keeper,$worker}/task/*/stat; }
+ticks() { awk '{ n += $14 + $15 } END { print n }' /proc/{"$keeper","$worker"}/task/*/stat; }
 sleeps() {
   awk '/^voluntary_ctxt/ { n += $2 } END { print n }' \
-    /proc/{$keeper,$worker}/task/*/status
+    /proc/{"$keeper","$worker"}/task/*/status
 }
 # What was done ends by itself: until nothing happens for $1 seconds.
 settled() {
