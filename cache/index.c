@@ -553,10 +553,12 @@ void cache_close(struct cache *cache)
 
 	if (cache == NULL)
 		return;
-	cache_sync_flush(cache);
+	/* One syncfs for what was fetched and for what is dirty: on a busy disk
+	 * each can take seconds. */
+	cache_flush_nr(cache);
+	err = cache_sync_flush(cache);
 	cache_sync_close(cache);
 	cache_space_close(cache);
-	err = cache_data_sync_all(cache);
 	if (err == 0)
 		err = end_session(cache);
 	if (err != 0)

@@ -12,8 +12,9 @@
 
 #include "cli/flush.h"
 
-/* The daemon is gone within 5 s; more means that its disk hangs. */
-#define GONE_MS 10000
+/* The daemon is gone within 5 s, unless others keep the cache's disk busy: it
+ * syncs it. */
+#define GONE_MS 30000
 
 static const char usage[] =
 	"usage: forebay umount MOUNTPOINT [--drain]\n"
