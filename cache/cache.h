@@ -464,7 +464,7 @@ int cache_owed_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
  * epoch b any more. */
 int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
 /* Renames the unsent rows below a directory (not its own) that was never sent
- * there.  Deletions stay where they are. */
+ * there, and those set aside.  Deletions stay where they are. */
 int cache_owed_rename(
 	struct cache_txn *txn, const char *old_dir, const char *new_dir);
 /* Does a row need this data file?  One that was sent does, too: its answer may
@@ -607,6 +607,7 @@ struct cache_conflict {
 	uint64_t id;
 	char *name, *copy; /* paths; allocated in results */
 	char remote_etag[CACHE_ETAG_MAX];
+	struct cache_id remote_host; /* whose commit it was; none: a tool's */
 	uint64_t local_size_bytes, remote_size_bytes;
 	int64_t local_mtime_ns, remote_mtime_ns, found_ns; /* wall clock */
 };
@@ -615,6 +616,9 @@ int cache_conflict_add(
 int cache_conflict_del(struct cache_txn *txn, uint64_t id);
 /* The copy has lost its name: whoever took it away has settled it. */
 int cache_conflict_settled(struct cache_txn *txn, const char *copy);
+/* A directory has another name, and all below it. */
+int cache_conflict_rename(
+	struct cache_txn *txn, const char *old_dir, const char *new_dir);
 typedef int (*cache_conflict_fn)(
 	void *arg, const struct cache_conflict *conflict);
 int cache_conflict_each(

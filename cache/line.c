@@ -368,7 +368,7 @@ int cache_owed_rename(
 	cache_db_begin(&q, txn,
 		"UPDATE owed SET name = "
 		"CAST(?1 || substr(name, ?2) AS BLOB) "
-		"WHERE name >= ?3 AND name < ?4 AND state = 0 AND kind <> 0");
+		"WHERE name >= ?3 AND name < ?4 AND state <> 1 AND kind <> 0");
 	cache_db_bind_name(&q, new_dir);
 	cache_db_bind_u64(&q, range.dir_len);
 	cache_db_bind_blob(&q, range.from.data, range.from.len);

@@ -98,8 +98,8 @@ int cache_conflict_add(
 
 	cache_db_begin(&q, txn,
 		"INSERT INTO conflict(name, copy, remote_etag, local_size, "
-		"remote_size, local_mtime_ns, remote_mtime_ns, found_ns) "
-		"VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+		"remote_size, local_mtime_ns, remote_mtime_ns, found_ns, "
+		"remote_host) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_name(&q, conflict->name);
 	cache_db_bind_name(&q, conflict->copy);
 	cache_db_bind_name(&q, conflict->remote_etag);
@@ -108,6 +108,7 @@ int cache_conflict_add(
 	cache_db_bind_i64(&q, conflict->local_mtime_ns);
 	cache_db_bind_i64(&q, conflict->remote_mtime_ns);
 	cache_db_bind_i64(&q, conflict->found_ns);
+	cache_db_bind_id(&q, &conflict->remote_host);
 	return cache_db_run(&q);
 }
 
@@ -134,6 +135,43 @@ int cache_conflict_settled(struct cache_txn *txn, const char *copy)
 	return cache_db_run(&q);
 }
 
+/* The prefix keeps its slash. */
+static int run_rename(
+	struct cache_query *q, const char *old_dir, const char *new_dir)
+{
+	struct base_str from = BASE_STR_INIT;
+	int err;
+
+	base_str_puts(&from, old_dir);
+	base_str_putc(&from, '/');
+	cache_db_bind_name(q, new_dir);
+	cache_db_bind_u64(q, from.len);
+	cache_db_bind_blob(q, from.data, from.len);
+	err = cache_db_run(q);
+	base_str_fini(&from);
+	return err;
+}
+
+int cache_conflict_rename(
+	struct cache_txn *txn, const char *old_dir, const char *new_dir)
+{
+	struct cache_query q;
+	int err;
+
+	cache_db_begin(&q, txn,
+		"UPDATE conflict SET name = "
+		"CAST(?1 || substr(name, ?2) AS BLOB) "
+		"WHERE substr(name, 1, ?2) = ?3");
+	err = run_rename(&q, old_dir, new_dir);
+	if (err < 0)
+		return err;
+	cache_db_begin(&q, txn,
+		"UPDATE conflict SET copy = "
+		"CAST(?1 || substr(copy, ?2) AS BLOB) "
+		"WHERE substr(copy, 1, ?2) = ?3");
+	return run_rename(&q, old_dir, new_dir);
+}
+
 int cache_conflict_each(
 	struct cache_txn *txn, cache_conflict_fn each, void *arg)
 {
@@ -142,8 +180,8 @@ int cache_conflict_each(
 
 	cache_db_begin(&q, txn,
 		"SELECT id, name, copy, remote_etag, local_size, remote_size, "
-		"local_mtime_ns, remote_mtime_ns, found_ns FROM conflict "
-		"ORDER BY id");
+		"local_mtime_ns, remote_mtime_ns, found_ns, remote_host "
+		"FROM conflict ORDER BY id");
 	while ((err = cache_db_step(&q)) > 0) {
 		struct cache_conflict c;
 
@@ -156,6 +194,7 @@ int cache_conflict_each(
 		c.local_mtime_ns = cache_db_i64(&q);
 		c.remote_mtime_ns = cache_db_i64(&q);
 		c.found_ns = cache_db_i64(&q);
+		cache_db_id(&q, &c.remote_host);
 		err = each(arg, &c);
 		free(c.name);
 		free(c.copy);

@@ -124,8 +124,13 @@ static const char version_3[] =
 	"ALTER TABLE owed ADD COLUMN flush_nr INTEGER NOT NULL DEFAULT 0;"
 	"CREATE INDEX owed_flush ON owed(flush_nr) WHERE flush_nr > 0;";
 
+/* Whose the other side of a lost race is. */
+static const char version_4[] =
+	"ALTER TABLE conflict ADD COLUMN remote_host BLOB;";
+
 /* Entry n makes version n + 1 from version n. */
-static const char *const versions[] = { version_1, version_2, version_3 };
+static const char *const versions[] = { version_1, version_2, version_3,
+	version_4 };
 #define VERSION ((int)(sizeof(versions) / sizeof(versions[0])))
 
 static int pragma_get(sqlite3 *db, const char *sql, int64_t *ret)

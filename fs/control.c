@@ -203,6 +203,7 @@ static const struct {
 	{ "status", fs_control_status },
 	{ "pending", fs_control_pending },
 	{ "conflicts", fs_control_conflicts },
+	{ "settle", fs_control_settle },
 	{ "flush", fs_control_flush },
 	{ "pin", fs_control_pin },
 	{ "unpin", fs_control_pin },

@@ -107,6 +107,7 @@ typedef json_t *(*fs_control_fn)(
 json_t *fs_control_status(struct fs_control_conn *, const json_t *);
 json_t *fs_control_pending(struct fs_control_conn *, const json_t *);
 json_t *fs_control_conflicts(struct fs_control_conn *, const json_t *);
+json_t *fs_control_settle(struct fs_control_conn *, const json_t *);
 json_t *fs_control_flush(struct fs_control_conn *, const json_t *);
 json_t *fs_control_pin(struct fs_control_conn *, const json_t *);
 json_t *fs_control_evict(struct fs_control_conn *, const json_t *);

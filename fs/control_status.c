@@ -1,4 +1,4 @@
-/* The commands that only tell: status, conflicts (pending: control_pending.c). */
+/* What `forebay status` is told. */
 #include "fs/control_priv.h"
 
 #include <errno.h>
@@ -181,71 +181,4 @@ json_t *fs_control_status(struct fs_control_conn *conn, const json_t *request)
 	add_doubts(j, conn->m);
 	json_object_set_new(j, "done", json_true());
 	return j;
-}
-
-/* ---- conflicts ---- */
-
-struct conflicts {
-	json_t *list;
-	const char *below;
-	struct cache_txn *txn;
-};
-
-static int add_conflict(void *arg, const struct cache_conflict *c)
-{
-	struct conflicts *cs = arg;
-	size_t len = strlen(cs->below);
-	bool here_only = false;
-	int err;
-
-	if (len > 0 &&
-		(strncmp(c->name, cs->below, len) != 0 ||
-			(c->name[len] != '/' && c->name[len] != '\0')))
-		return 0;
-	err = cache_owed_is_aside(cs->txn, c->copy, &here_only);
-	if (err < 0)
-		return err;
-	json_array_append_new(cs->list,
-		json_pack("{s:I, s:o, s:o, s:b, s:f, s:{s:I, s:f}, s:{s:I, "
-			  "s:f, s:s}}",
-			"id", (json_int_t)c->id, "name", path_value(c->name),
-			"copy", path_value(c->copy), "here_only", here_only,
-			"found", seconds(c->found_ns), "local", "size",
-			(json_int_t)c->local_size_bytes, "mtime",
-			seconds(c->local_mtime_ns), "remote", "size",
-			(json_int_t)c->remote_size_bytes, "mtime",
-			seconds(c->remote_mtime_ns), "etag", c->remote_etag));
-	return 0;
-}
-
-json_t *fs_control_conflicts(
-	struct fs_control_conn *conn, const json_t *request)
-{
-	struct base_str below = BASE_STR_INIT;
-	struct conflicts cs = { .list = json_array() };
-	struct cache_txn *txn;
-	size_t i;
-	json_t *row;
-	int err = fs_path_of_json(json_object_get(request, "path"), &below);
-
-	if (err == 0)
-		err = cache_read(conn->m->cache, &txn);
-	if (err == 0) {
-		cs.below = below.data ? below.data : "";
-		cs.txn = txn;
-		err = cache_conflict_each(txn, add_conflict, &cs);
-		cache_abort(txn);
-	}
-	json_array_foreach(cs.list, i, row)
-	{
-		if (err == 0)
-			err = fs_control_say(conn,
-				json_pack("{s:o}", "row", json_incref(row)));
-	}
-	json_decref(cs.list);
-	base_str_fini(&below);
-	if (err < 0)
-		return fs_control_error(err, "the conflicts cannot be read: %s",
-			strerrordesc_np(-err));
-	return json_pack("{s:b}", "done", 1);
 }

@@ -525,6 +525,22 @@ static void unlink_txn(struct fs_call *call, bool dir)
 	fs_call_err(call, err);
 }
 
+int fs_unlink_name(struct fs_mount *m, uint64_t parent, const char *name)
+{
+	struct fs_name_op op = { .call.m = m, .parent = parent };
+	struct cache_txn *txn;
+	uint64_t nameless = 0;
+	int err;
+
+	memcpy(op.name, name, strlen(name) + 1);
+	err = cache_write(m->cache, &txn);
+	if (err == 0)
+		err = fs_commit(m, txn, unlink_in(&op, txn, false, &nameless));
+	if (err < 0 && nameless != 0)
+		fs_handles_nameless(m->handles, nameless, false);
+	return err;
+}
+
 static void unlink_run(struct fs_call *call, int err)
 {
 	(void)err;

@@ -219,7 +219,7 @@ static int rename_in(
 	return err;
 }
 
-static void rename_txn(struct rename_op *op)
+static int rename_txn(struct rename_op *op)
 {
 	struct fs_mount *m = op->name.call.m;
 	struct cache_txn *txn;
@@ -230,7 +230,19 @@ static void rename_txn(struct rename_op *op)
 		err = fs_commit(m, txn, rename_in(op, txn, &nameless));
 	if (err < 0 && nameless != 0)
 		fs_handles_nameless(m->handles, nameless, false);
-	fs_call_err(&op->name.call, err);
+	return err;
+}
+
+int fs_rename_name(struct fs_mount *m, uint64_t parent, const char *name,
+	uint64_t new_parent, const char *new_name)
+{
+	struct rename_op op = { .name.call.m = m,
+		.name.parent = parent,
+		.new_parent = new_parent };
+
+	memcpy(op.name.name, name, strlen(name) + 1);
+	memcpy(op.new_name, new_name, strlen(new_name) + 1);
+	return rename_txn(&op);
 }
 
 /* ---- a new state is durable before it replaces an older one ---- */
@@ -264,7 +276,7 @@ static void rename_replace(struct fs_call *call, int err)
 	if (err < 0)
 		fs_call_err(call, err);
 	else
-		rename_txn(op);
+		fs_call_err(call, rename_txn(op));
 }
 
 static bool must_sync(const struct rename_op *op, const struct move *mv)
@@ -334,7 +346,7 @@ static void rename_run(struct fs_call *call, int err)
 		return;
 	}
 	if (need == NEED_NOTHING) {
-		rename_txn(op);
+		fs_call_err(call, rename_txn(op));
 		return;
 	}
 	if (need == NEED_SYNC) {

@@ -82,6 +82,12 @@ void fs_link(
 void fs_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	fuse_ino_t new_parent, const char *new_name, unsigned flags);
 
+/* For the control socket: as a user's own unlink and rename, in one
+ * transaction; the caller has made the names current, and tells the kernel. */
+int fs_unlink_name(struct fs_mount *m, uint64_t parent, const char *name);
+int fs_rename_name(struct fs_mount *m, uint64_t parent, const char *name,
+	uint64_t new_parent, const char *new_name);
+
 /* op_attr.c, op_setattr.c */
 void fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,

@@ -349,6 +349,7 @@ static int note_conflict(
 	c.name = lost->w->row.name;
 	c.copy = (char *)copy;
 	memcpy(c.remote_etag, lost->remote.etag, sizeof(c.remote_etag));
+	c.remote_host = lost->remote.commit_host;
 	c.local_size_bytes = local->size_bytes;
 	c.local_mtime_ns = local->mtime_ns;
 	c.remote_size_bytes = lost->remote.size_bytes;

@@ -494,6 +494,8 @@ int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	}
 	if (err == 0)
 		err = cache_dentry_del(txn, parent, name);
+	if (err == 0 && strstr(name, ".conflict-") != NULL)
+		err = cache_conflict_settled(txn, path.data);
 	if (err == 0) {
 		int claim = cache_claim(txn, inode.ino);
 

@@ -272,6 +272,8 @@ int tier_enter_rename_dir(struct tier *tier, struct cache_txn *txn,
 
 	err = blob_name_check(tier->store, new_path);
 	if (err == 0)
+		err = cache_conflict_rename(txn, old_path, new_path);
+	if (err == 0)
 		err = has_below(txn, old_path, &below);
 	if (err == 0)
 		err = move_prefixes(&r);

@@ -188,6 +188,7 @@ static void set_version_1(struct test_cache *t)
 		"ALTER TABLE owed DROP COLUMN flush_nr;"
 		"ALTER TABLE remote DROP COLUMN list;"
 		"ALTER TABLE sent DROP COLUMN list;"
+		"ALTER TABLE conflict DROP COLUMN remote_host;"
 		"CREATE TABLE manifest(content BLOB)");
 }
 

@@ -28,6 +28,7 @@ static const struct {
 	{ "SELECT id, path", "jobs: commands of people" },
 	{ "SELECT id, name, copy", "a list of conflicts is what was asked" },
 	{ "DELETE FROM conflict WHERE copy", "few, and few are taken away" },
+	{ "UPDATE conflict SET ", "few, at a directory's rename" },
 	{ "SELECT ino FROM held", "once, at a fresh mount" },
 	{ "SELECT ino FROM inode WHERE written = 1",
 		"once, at a fresh mount: writers that were open" },

@@ -87,7 +87,14 @@ START_TEST(conflicts_are_listed_until_settled)
 	struct test_cache *t = test_cache_new(MIB);
 	struct cache_txn *txn = test_write(t);
 	char name[] = "n", copy[] = "n.conflict";
-	struct cache_conflict c = { 0, name, copy, "e", 1, 2, 3, 4, 5 };
+	struct cache_conflict c = { .name = name,
+		.copy = copy,
+		.remote_etag = "e",
+		.local_size_bytes = 1,
+		.remote_size_bytes = 2,
+		.local_mtime_ns = 3,
+		.remote_mtime_ns = 4,
+		.found_ns = 5 };
 	struct cache_counts counts;
 	uint64_t id = 0;
 
