@@ -103,7 +103,7 @@ struct cache_config {
 
 /* What cache_open() found. */
 struct cache_opened {
-	bool fresh;   /* made just now: the store must be seen once */
+	bool fresh; /* made just now: the store must be seen once */
 	/* Not closed cleanly, and the host was rebooted: tier_recover() comes
 	 * before cache_start(), and before anything else. */
 	bool unclean;
@@ -571,7 +571,6 @@ int cache_sent_each(
 	struct cache_txn *txn, uint64_t after, cache_sent_fn each, void *arg);
 /* Commit numbers, reserved a thousand at a time. */
 int cache_commit_number(struct cache_txn *txn, uint64_t *ret);
-
 
 /* ---- after a power cut (cache/recover.c) ---- */
 

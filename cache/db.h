@@ -32,6 +32,8 @@
 
 #define CACHE_INDEX_FILE "index.db"
 #define CACHE_WAL_FILE "index.db-wal"
+#define CACHE_SHM_FILE "index.db-shm"
+#define CACHE_JOURNAL_FILE "index.db-journal"
 #define CACHE_LOCK_FILE "lock"
 #define CACHE_DATA_DIR "data"
 

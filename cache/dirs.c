@@ -293,7 +293,7 @@ void cache_dirs_close(struct cache *cache)
 void cache_dirs_undo(struct cache *cache, struct cache_dirs_undo *undo)
 {
 	static const char *const files[] = { CACHE_INDEX_FILE, CACHE_WAL_FILE,
-		CACHE_INDEX_FILE "-shm", CACHE_INDEX_FILE "-journal" };
+		CACHE_SHM_FILE, CACHE_JOURNAL_FILE };
 
 	for (size_t i = 0; undo->made_index && i < 4; i++)
 		unlinkat(cache->dir_fds[0], files[i], 0);

@@ -42,8 +42,7 @@ static void remove_below(int at, const char *name, int levels)
 static void remove_from(int fd)
 {
 	static const char *const files[] = { CACHE_INDEX_FILE, CACHE_WAL_FILE,
-		CACHE_INDEX_FILE "-shm", CACHE_INDEX_FILE "-journal", "set",
-		"ballast" };
+		CACHE_SHM_FILE, CACHE_JOURNAL_FILE, "set", "ballast" };
 	int lock = openat(fd, CACHE_LOCK_FILE, O_RDWR | O_CLOEXEC);
 
 	/* Somebody else was quick to take it. */

@@ -209,7 +209,7 @@ static int move(int dir, int aside, const char *name)
 static int move_dir(struct salvage *s, size_t i)
 {
 	static const char *const files[] = { CACHE_DATA_DIR, CACHE_INDEX_FILE,
-		CACHE_WAL_FILE, CACHE_INDEX_FILE "-shm", "set" };
+		CACHE_WAL_FILE, CACHE_SHM_FILE, "set" };
 	int dir = s->cache->dir_fds[i];
 	int aside = make_aside(s, dir), err = aside < 0 ? aside : 0;
 

@@ -2,9 +2,10 @@
  * The tables of the index, and how an older index becomes a newer one.
  *
  * Names are BLOBs, compared by bytes.  Ids are BLOBs of 16 bytes, NULL for
- * none.  group_dir is empty between transactions (cache_owed_join()).  Times that mean CLOCK_BOOTTIME carry the number of the boot (`boot`)
- * beside them: after a reboot they only say "before".  Integers hold unsigned
- * 64-bit numbers as SQLite's signed ones.
+ * none.  group_dir is empty between transactions (cache_owed_join()).  Times
+ * that mean CLOCK_BOOTTIME carry the number of the boot (`boot`) beside them:
+ * after a reboot they only say "before".  Integers hold unsigned 64-bit numbers
+ * as SQLite's signed ones.
  *
  * Indexes are few, because each costs every insert; partial ones are empty in
  * the common case.
@@ -27,6 +28,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 

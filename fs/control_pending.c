@@ -38,8 +38,9 @@ static json_t *number(uint64_t value)
 /* What an earlier boot noted has an age that nobody measured. */
 static json_t *age(int64_t now_ns, int64_t at_ns)
 {
-	return at_ns > 0 ? json_real((double)((now_ns - at_ns) / 1000000) / 1e3)
-			 : json_null();
+	int64_t ms = (now_ns - at_ns) / 1000000;
+
+	return at_ns > 0 ? json_real((double)ms / 1e3) : json_null();
 }
 
 static const char *kind_word(const struct cache_owed *row)

@@ -79,30 +79,44 @@ static void fill(struct fs_handles *h, struct fs_file *f, uint32_t nr,
 	fi->parallel_direct_writes = 1;
 }
 
+/* Whoever is inside the gate may be about to change what it is. */
+static bool can_share(struct fs_handles *h, struct fs_file *f, uint32_t *ret_nr)
+{
+	return f->state == FS_PASS && f->opens > 0 && f->whole && !f->gate &&
+		fs_slot_find(h, ret_nr) == 0;
+}
+
+static struct fs_file *revive(
+	struct fs_handles *h, uint64_t ino, uint32_t *ret_nr)
+{
+	struct fs_id id = fs_warm_take(h, ino);
+	struct fs_file *f;
+
+	if (id.id == 0)
+		return NULL;
+	f = fs_handles_add(h, ino);
+	f->backing_id = id.id;
+	f->whole = true;
+	*ret_nr = id.slot;
+	return f;
+}
+
 bool fs_file_open_warm(struct fs_handles *h, uint64_t ino, uint64_t request,
 	struct fuse_file_info *fi)
 {
-	struct fs_id id = FS_ID_NONE;
-	struct fs_file *f;
+	struct fs_file *f = NULL;
 	uint32_t nr = 0;
-	bool ok;
 
 	base_lock(&h->mutex);
-	f = fs_handles_find(h, ino);
-	if (f == NULL && !h->finished)
-		id = fs_warm_take(h, ino);
-	/* Whoever is inside the gate may be about to change what it is. */
-	ok = id.id != 0 ||
-		(f != NULL && f->state == FS_PASS && f->opens > 0 && f->whole &&
-			!f->gate && !h->finished && fs_slot_find(h, &nr) == 0);
-	if (id.id != 0) {
-		f = fs_handles_add(h, ino);
-		f->backing_id = id.id;
-		f->whole = true;
-		nr = id.slot;
+	if (!h->finished) {
+		f = fs_handles_find(h, ino);
+		if (f == NULL)
+			f = revive(h, ino, &nr);
+		else if (!can_share(h, f, &nr))
+			f = NULL;
 	}
-	if (ok)
+	if (f != NULL)
 		fill(h, f, nr, request, fi);
 	base_unlock(&h->mutex);
-	return ok;
+	return f != NULL;
 }

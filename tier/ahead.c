@@ -88,10 +88,9 @@ struct tier_ahead {
 
 /* ---- directories; with the mutex ---- */
 
-static void forget_file(struct tier_ahead *a, struct ahead_file *file)
+static void forget_file(
+	struct tier_ahead *a, struct ahead_dir *dir, struct ahead_file *file)
 {
-	struct ahead_dir *dir = file->dir;
-
 	HASH_DEL(a->files, file);
 	TAILQ_REMOVE(&dir->files, file, link);
 	dir->files_nr--;
@@ -107,7 +106,7 @@ static void forget_dir(struct tier_ahead *a, struct ahead_dir *dir)
 	struct ahead_file *file;
 
 	while ((file = TAILQ_FIRST(&dir->files)) != NULL)
-		forget_file(a, file);
+		forget_file(a, dir, file);
 	HASH_DEL(a->dirs, dir);
 	TAILQ_REMOVE(&a->by_age, dir, link);
 	free(dir);
@@ -178,7 +177,7 @@ static void leave_behind(struct tier_ahead *a, struct ahead_dir *dir)
 	while (dir->order == ORDER_MAX &&
 		(file = TAILQ_FIRST(&dir->files)) != NULL && !file->under_way &&
 		file->cookie + TIER_AHEAD_NEAR < dir->front) {
-		forget_file(a, file);
+		forget_file(a, dir, file);
 		dir->left++;
 	}
 }
@@ -377,7 +376,7 @@ static void fetched(struct tier_call *call, int err)
 	} else if (err < 0) {
 		/* No room, or no store; a file that changed is no reason. */
 		dir->off |= err != -ESTALE && err != -ENOENT;
-		forget_file(a, file);
+		forget_file(a, dir, file);
 	}
 	if (dir != NULL)
 		kick(a, dir);
@@ -391,19 +390,21 @@ static bool note_use(struct tier_ahead *a, uint64_t ino, bool arrived)
 {
 	struct ahead_file *file;
 	struct ahead_dir *dir;
+	uint64_t id;
 
 	HASH_FIND(hh, a->files, &ino, sizeof(ino), file);
 	if (file == NULL)
 		return false;
+	id = file->dir->id;
 	dir = get_dir(a, file->dir->ino);
-	if (file->dir != dir) /* it was forgotten just now, for its age */
+	if (dir->id != id) /* forgotten just now, for its age; so is the file */
 		return false;
 	note_place(dir, file->cookie);
 	dir->used++;
 	dir->misses = 0;
 	if (arrived)
 		atomic_fetch_add(&a->used, 1);
-	forget_file(a, file);
+	forget_file(a, dir, file);
 	leave_behind(a, dir);
 	judge(dir);
 	kick(a, dir);
@@ -513,8 +514,8 @@ void tier_aheads_close(struct tier *tier)
 	/* In the model, calls end with the world. */
 	HASH_ITER(hh, a->files, file, tmp)
 	file->under_way = false;
-	while (!TAILQ_EMPTY(&a->by_age))
-		forget_dir(a, TAILQ_FIRST(&a->by_age));
+	while (a->dirs != NULL)
+		forget_dir(a, a->dirs);
 	base_mutex_fini(&a->mutex);
 	free(a);
 }

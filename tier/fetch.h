@@ -41,7 +41,7 @@ struct flight {
 	uint64_t start, end, serial;
 	enum urgency urgency;
 	bool no_room; /* for a spare one; others may have some */
-	uint64_t at; /* next byte expected */
+	uint64_t at;  /* next byte expected */
 	int write_err;
 	unsigned corrupt; /* answers that did not match their checksum */
 	char *name;

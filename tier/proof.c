@@ -16,6 +16,7 @@
 #include "tier/priv.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 bool tier_list_digest(const struct blob_block *blocks, size_t nr,

@@ -300,23 +300,31 @@ static int recover_file(struct tier *tier, uint64_t ino)
 
 /* ---- older states (P4) ---- */
 
-static int recover_row(struct tier *tier, uint64_t seq)
+static int give_up(struct cache_txn *txn, uint64_t seq)
 {
 	struct cache_owed row;
+	int err = cache_owed_get(txn, seq, &row);
+
+	if (err < 0)
+		return err;
+	if (row.state == CACHE_OWED_SENT) {
+		row.serial = 0;
+		err = cache_owed_put(txn, &row);
+	} else {
+		err = cache_owed_fall_out(txn, seq);
+	}
+	cache_owed_fini(&row);
+	return err;
+}
+
+static int recover_row(struct tier *tier, uint64_t seq)
+{
 	struct cache_txn *txn;
 	int err = cache_write(tier->cache, &txn);
 
 	if (err < 0)
 		return err;
-	err = cache_owed_get(txn, seq, &row);
-	if (err == 0 && row.state == CACHE_OWED_SENT) {
-		row.serial = 0;
-		err = cache_owed_put(txn, &row);
-	} else if (err == 0) {
-		err = cache_owed_fall_out(txn, seq);
-	}
-	if (err == 0 || err != -ENOENT)
-		cache_owed_fini(&row);
+	err = give_up(txn, seq);
 	if (err < 0) {
 		cache_abort(txn);
 		return err == -ENOENT ? 0 : err;

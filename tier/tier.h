@@ -205,7 +205,7 @@ struct tier_status {
 	char store_why[256];
 	uint64_t hit_bytes, miss_bytes; /* served: from local / fetched */
 	uint64_t sent_bytes;
-	uint64_t waits; /* opens that waited for the store */
+	uint64_t waits;			  /* opens that waited for the store */
 	uint64_t ahead_files, ahead_used; /* fetched ahead; opened since */
 	uint64_t pending, dirty_bytes, dirty_files, set_aside, conflicts;
 	uint64_t unconfirmed, recovered; /* by a power cut, see cache.h */

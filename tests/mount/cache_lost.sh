@@ -12,9 +12,9 @@ fetched() { (cd "$MNT" && md5sum --quiet -c "$T/sums"); }
 aside() { [ "$(t_status set_aside)" = "$1" ]; }
 kill_all() {
   local pids
-  pids="$(t_status keeper_pid) $(t_status worker_pid)"
-  kill -9 $pids
-  for pid in $pids; do t_wait_for 10 t_gone "$pid"; done
+  pids=("$(t_status keeper_pid)" "$(t_status worker_pid)")
+  kill -9 "${pids[@]}"
+  for pid in "${pids[@]}"; do t_wait_for 10 t_gone "$pid"; done
   umount -l "$MNT" 2>/dev/null || true
 }
 away() { mv "$STORE" "$STORE.away"; }

@@ -15,7 +15,7 @@ rename_row() {
   "$FOREBAY" status "$MNT" --pending --json |
     jq -r "[.pending_rows[] | select(.kind == \"rename\")][0].$1 // 0"
 }
-moving() { [ "$(rename_row done)" -gt "$1" ]; }
+moving() { [ "$(rename_row "done")" -gt "$1" ]; }
 tree() { (cd "$1" && find . -type f | sort); }
 
 t_begin
@@ -68,7 +68,7 @@ t_wait_for 60 moving 300
 "$FOREBAY" status "$MNT" --pending | grep " d -> e (.* of .*): the new names"
 t_umount
 t_mount "$BLOBD_URL/dirs"
-moving 300 || t_fail "it begins again: $(rename_row done)"
+moving 300 || t_fail "it begins again: $(rename_row "done")"
 
 t_claim "files in it are rewritten, made and removed meanwhile"
 echo new >"$MNT/e/$name"

@@ -81,9 +81,9 @@ for sync in sync nosync; do
   make h c
   hold "$MNT/h"
   tell put 300 ALIVE1
-  pids="$(t_status keeper_pid) $(t_status worker_pid)"
-  kill -9 $pids
-  for pid in $pids; do t_wait_for 10 t_gone "$pid"; done
+  pids=("$(t_status keeper_pid)" "$(t_status worker_pid)")
+  kill -9 "${pids[@]}"
+  for pid in "${pids[@]}"; do t_wait_for 10 t_gone "$pid"; done
   umount -l "$MNT" 2>/dev/null || true
   tell put 400 KILLED
   [ $sync = nosync ] || tell sync

@@ -244,7 +244,7 @@ t_eq "what is in it" "$(ls "$MNT/rm2")" theirs
 
 t_claim "7.19 a directory's rename against a new remote child: so is it"
 race any "old/*" 'mv "$MNT/old" "$MNT/new"' 'remote old/theirs x'
-t_eq "the new one" "$(ls "$MNT/new" | xargs)" "a b"
+t_eq "the new one" "$(ls "$MNT/new")" $'a\nb'
 t_wait_for 5 test -f "$MNT/old/theirs"
 t_eq "the old one" "$(ls "$MNT/old")" theirs
 t_eq "conflicts" "$(conflicts)" "$before"
