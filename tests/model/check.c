@@ -165,8 +165,12 @@ void check_applied(struct model *m, struct mblob *b, bool was_there,
 				b->version);
 		return;
 	}
+	/* Shown before: a late request's doing is undone.  Its turn was then,
+	 * and epochs may have begun anew since (an empty line at a mount). */
 	if (b->shown < c->nr)
 		b->shown = c->nr;
+	else if (c->kind == CACHE_GONE)
+		return;
 	if (!b->touched)
 		check_order(m, first);
 }

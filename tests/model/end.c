@@ -166,12 +166,24 @@ static void check_kept(struct model *m)
 	}
 }
 
-/* E3 */
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* E3: a directory's rename takes its conflicts along. */
 static int check_conflict(void *arg, const struct cache_conflict *conflict)
 {
+	const char *name = last_part(conflict->name);
 	struct model *m = arg;
+	bool touched = false;
 
-	if (!mstore_blob(m, conflict->name)->touched)
+	for (size_t i = 0; i < m->blobs_nr && !touched; i++)
+		touched = m->blobs[i].touched &&
+			strcmp(last_part(m->blobs[i].name), name) == 0;
+	if (!touched)
 		model_fail(m, "end: a false conflict of %s", conflict->name);
 	return m->failed;
 }
