@@ -2,7 +2,7 @@
 # Losses of the cache's own: data files that are gone, an index that is gone or
 # damaged, one of two cache disks empty.  Clean bytes are fetched again; what
 # the store does not have is reported and kept, never dropped in silence.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib/common.sh"
 t_begin
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # `forebay conflicts`: both sides of each lost race, with sizes, times and
 # hosts; --keep mine, theirs and both; and what users do by hand.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/blobd.sh"
 t_begin

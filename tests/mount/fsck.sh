@@ -1,7 +1,7 @@
 #!/bin/bash
 # forebay fsck: finds what is wrong with a cache, repairs it without losing
 # anything, and finds nothing the second time.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib/common.sh"
 t_begin
 

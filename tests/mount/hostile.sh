@@ -1,7 +1,7 @@
 #!/bin/bash
 # A store that means ill: the daemon neither dies, nor grows without bound, nor
 # writes outside its cache directory, nor tells secrets to somebody else.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib/common.sh"
 t_begin
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # forebay locate: the data file of a whole file, refused with a reason for
 # others, kept while pinned or open.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib/common.sh"
 
 # refused WORDS COMMAND...: it fails with one line that has these words.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Issue 4, must hold 5: what another tool wrote beside a blob's bytes survives
 # our overwrite, append, chmod and rename; on blobd and on Azurite.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/blobd.sh"
 . "$(dirname "$0")/../lib/azurite.sh"

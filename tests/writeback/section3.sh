@@ -1,7 +1,7 @@
 #!/bin/bash
 # WRITEBACK.md section 3, line by line: lost answers, rescues, conditions, and
 # what may yet come.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/blobd.sh"
 t_begin

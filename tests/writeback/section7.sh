@@ -1,7 +1,7 @@
 #!/bin/bash
 # WRITEBACK.md section 7, line by line: lost races and refusals.  Both versions
 # of everything are kept, and only a lost race is called one.
-# sanitize: yes
+# sanitize: address
 # shellcheck disable=SC2016 # what race() evaluates
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/blobd.sh"
