@@ -197,6 +197,9 @@ int cache_inode_get(
 /* A file with this content that is not whole here, one with a name first. */
 int cache_inode_far(struct cache_txn *txn, const struct cache_id *content,
 	struct cache_inode *ret);
+/* The same of a symlink that was never read here. */
+int cache_symlink_far(struct cache_txn *txn, const struct cache_id *content,
+	struct cache_inode *ret);
 /* Inserts; ino, and for 0 times now, are filled in.  Numbers are never used
  * twice. */
 int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode);

@@ -14,6 +14,7 @@
  *	inode_written	writers that an earlier run left behind
  *	inode_flush	what a power cut may have taken back
  *	inode_far	files whose bytes are only in the store, by content
+ *	inode_unread	symlinks whose target is only in the store, by content
  *	inode_doubt	what a power cut left in doubt
  *	owed_line	the line in its order, without what is set aside
  *	owed_aside	what was refused for good, by name
@@ -130,9 +131,14 @@ static const char version_3[] =
 static const char version_4[] =
 	"ALTER TABLE conflict ADD COLUMN remote_host BLOB;";
 
+/* Symlinks that were never read here. */
+static const char version_5[] =
+	"CREATE INDEX inode_unread ON inode(content) WHERE content IS NOT NULL"
+	"	AND target IS NULL AND kind = 3;";
+
 /* Entry n makes version n + 1 from version n. */
 static const char *const versions[] = { version_1, version_2, version_3,
-	version_4 };
+	version_4, version_5 };
 #define VERSION ((int)(sizeof(versions) / sizeof(versions[0])))
 
 static int pragma_get(sqlite3 *db, const char *sql, int64_t *ret)

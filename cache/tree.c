@@ -121,6 +121,27 @@ int cache_inode_far(struct cache_txn *txn, const struct cache_id *content,
 }
 _Static_assert(CACHE_WHOLE == 2 && CACHE_FILE == 1, "as in the SQL");
 
+int cache_symlink_far(struct cache_txn *txn, const struct cache_id *content,
+	struct cache_inode *ret)
+{
+	struct cache_query q;
+	int err;
+
+	if (cache_id_is_none(content))
+		return -ENOENT;
+	cache_db_begin(&q, txn,
+		"SELECT " CACHE_INODE_COLUMNS " FROM inode i INDEXED BY "
+		"inode_unread WHERE i.content = ? AND i.content IS NOT NULL "
+		"AND i.target IS NULL AND i.kind = 3 "
+		"ORDER BY i.nlink DESC LIMIT 1");
+	cache_db_bind_id(&q, content);
+	err = cache_db_one(&q);
+	if (err == 0)
+		cache_inode_read(&q, ret);
+	return cache_db_end(&q, err);
+}
+_Static_assert(CACHE_SYMLINK == 3, "as in the SQL");
+
 int cache_inode_get(
 	struct cache_txn *txn, uint64_t ino, struct cache_inode *ret)
 {

@@ -100,7 +100,7 @@ static void readlink_run(struct fs_call *call, int err)
 	if (err == 0)
 		err = cache_read(call->m->cache, &txn);
 	if (err < 0) {
-		fs_call_err(call, err);
+		fs_call_err(call, err == -EBADMSG ? -EIO : err);
 		return;
 	}
 	err = cache_inode_get(txn, op->ino, &inode);

@@ -229,7 +229,7 @@ void tier_upload_free(struct upload *upload);
 void tier_upload_fill(struct work *work);
 
 /* source.c: bytes that are only in the store */
-void tier_rescue(struct work *work, uint64_t ino);
+void tier_rescue(struct work *work, uint64_t ino, enum cache_kind kind);
 /* The copy's source is not what it was. */
 void tier_source_moved(struct work *work);
 /* The row's bytes are nowhere any more. */

@@ -104,15 +104,17 @@ static bool is_in_use(
 	return false;
 }
 
-/* R1: is an inode in use whose bytes are only in the blob that this request
- * overwrites or deletes? */
+/* R1: is an inode in use whose bytes, or target, are only in the blob that this
+ * request overwrites or deletes? */
 static bool needs_rescue(
 	struct work *w, struct cache_txn *txn, uint64_t *ret_ino)
 {
 	struct cache_inode inode;
+	int err = w->base.kind == CACHE_SYMLINK
+		? cache_symlink_far(txn, &w->base.content, &inode)
+		: cache_inode_far(txn, &w->base.content, &inode);
 
-	if (cache_inode_far(txn, &w->base.content, &inode) < 0 ||
-		!is_in_use(w->tier, txn, &inode))
+	if (err < 0 || !is_in_use(w->tier, txn, &inode))
 		return false;
 	*ret_ino = inode.ino;
 	return true;
@@ -121,8 +123,8 @@ static bool needs_rescue(
 /* Does this request overwrite or delete the only blob that has some bytes? */
 static bool takes_bytes(struct work *w, struct cache_txn *txn)
 {
-	return w->has_base && w->base.kind == CACHE_FILE &&
-		!w->row.attrs_only &&
+	return w->has_base && !w->row.attrs_only &&
+		(w->base.kind == CACHE_FILE || w->base.kind == CACHE_SYMLINK) &&
 		!cache_id_eq(&w->base.content, &w->row.content) &&
 		!cache_remote_held_twice(txn, &w->base.content);
 }
@@ -433,13 +435,13 @@ void tier_work_load(struct work *w)
 		fall_out(w);
 		break;
 	case PLAN_RESCUE:
-		tier_rescue(w, w->rescue_ino);
+		tier_rescue(w, w->rescue_ino, w->base.kind);
 		break;
 	case PLAN_JOIN:
 		join(w);
 		break;
 	case PLAN_FETCH:
-		tier_rescue(w, w->row.ino);
+		tier_rescue(w, w->row.ino, CACHE_FILE);
 		break;
 	case PLAN_COPY:
 		copy(w);

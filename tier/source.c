@@ -3,8 +3,8 @@
  * along with a rename when somebody else changed them, or lost.
  *
  *   S1  before a name is overwritten, an inode in use whose only copy it holds
- *       is fetched; if those bytes are gone already, so is the ETag that the
- *       request asks for, and nothing is overwritten;
+ *       (a symlink: its target) is fetched; if those bytes are gone already,
+ *       so is the ETag that the request asks for, and nothing is overwritten;
  *   S2  a copy's source that holds other bytes by now: a file that is clean
  *       takes them along (rename against remote edit); one that somebody has
  *       open is uploaded, and theirs stay under the old name;
@@ -33,7 +33,8 @@ static void rescued(void *arg)
 	int err = r->err;
 
 	free(r);
-	if (err == -ESTALE || err == -ENOENT) {
+	/* A target that can be none is not worth to be held up for. */
+	if (err == -ESTALE || err == -ENOENT || err == -EBADMSG) {
 		w->rescued = true;
 		err = 0;
 		if (own && w->source != NULL) {
@@ -57,7 +58,7 @@ static void rescue_done(struct tier_call *call, int err)
 	base_strand_post(r->work->line->strand, rescued, r);
 }
 
-void tier_rescue(struct work *w, uint64_t ino)
+void tier_rescue(struct work *w, uint64_t ino, enum cache_kind kind)
 {
 	struct rescue *r = base_calloc(1, sizeof(*r));
 
@@ -65,7 +66,10 @@ void tier_rescue(struct work *w, uint64_t ino)
 	r->work = w;
 	r->ino = ino;
 	r->call.done = rescue_done;
-	tier_fetch_whole(w->tier, ino, true, &r->call);
+	if (kind == CACHE_SYMLINK)
+		tier_fetch_target(w->tier, ino, &r->call);
+	else
+		tier_fetch_whole(w->tier, ino, true, &r->call);
 }
 
 /* ---- S3 ---- */

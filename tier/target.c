@@ -26,6 +26,7 @@ struct tier_target {
 	char *source;
 	char etag[CACHE_ETAG_MAX];
 	struct blob_req req;
+	bool too_long;
 	size_t len;
 	char target[TARGET_MAX + 1];
 };
@@ -85,12 +86,14 @@ static int store_target(struct tier_target *target)
 
 static int result_err(const struct tier_target *target)
 {
+	if (target->too_long)
+		return -EBADMSG;
 	switch (target->req.result) {
 	case BLOB_OK:
 		/* Nothing can point nowhere, nor past a NUL. */
 		return target->len > 0 && strlen(target->target) == target->len
 			? 0
-			: -EIO;
+			: -EBADMSG;
 	case BLOB_NOT_FOUND:
 	case BLOB_CONDITION:
 	case BLOB_BAD_RANGE:
@@ -137,7 +140,8 @@ static int take_data(struct blob_req *req, const void *buf, size_t len)
 {
 	struct tier_target *target = req->arg;
 
-	if (len > TARGET_MAX - target->len)
+	target->too_long = len > TARGET_MAX - target->len;
+	if (target->too_long)
 		return -EIO;
 	memcpy(target->target + target->len, buf, len);
 	target->len += len;

@@ -183,6 +183,7 @@ static void set_version_1(struct test_cache *t)
 {
 	test_sql(t,
 		"PRAGMA user_version = 1; DROP INDEX inode_doubt;"
+		"DROP INDEX inode_unread;"
 		"DROP INDEX owed_flush;"
 		"ALTER TABLE inode DROP COLUMN fsynced;"
 		"ALTER TABLE inode DROP COLUMN doubt;"

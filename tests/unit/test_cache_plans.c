@@ -39,7 +39,8 @@ static const struct {
 		"once, after the power went: what was dirty then" },
 	{ "SELECT slot, request, reply FROM replied",
 		"a ring, read once, by a new worker" },
-	{ "SELECT i.ino, i.kind", "inode_far: files with the same content" },
+	{ "SELECT i.ino, i.kind",
+		"inode_far, inode_unread: inodes with the same content" },
 };
 #define NAMED (sizeof(named) / sizeof(named[0]))
 
