@@ -184,63 +184,6 @@ kill_again() {
 }
 t_wait_for 60 kill_again
 is_unmounted "$MNT" || t_fail "still mounted"
-
-t_claim "SIGTERM ends it within 5 s, though a file is open"
-t_mount "dir:$STORE"
-keeper=$(t_status keeper_pid)
-exec 9<"$MNT/new"
-kill -TERM "$keeper"
-t_wait_for 5 gone_or_zombie "$keeper"
-exec 9<&-
-is_unmounted "$MNT" || t_fail "still mounted"
-
-t_claim "a worker that dies is replaced, and nobody notices"
-t_mount "dir:$STORE"
-keeper=$(t_status keeper_pid)
-exec 9<"$MNT/new"
-kill -KILL "$(t_status worker_pid)"
-cmp "$MNT/new" /dev/fd/9 || t_fail "the open file"
-exec 9<&-
-t_wait_for 5 t_status worker_restarts >/dev/null
-t_eq restarts "$(t_status worker_restarts)" 1
-t_eq keeper "$(t_status keeper_pid)" "$keeper"
-
-t_claim "five that die at once end the mount, and leave no dead one"
-until gone_or_zombie "$keeper"; do
-  pkill -KILL -P "$keeper" || true
-  [ $SECONDS -lt 200 ] || t_fail "the keeper does not give up"
-done
-is_unmounted "$MNT" || t_fail "still mounted"
-
-t_claim "SIGTERM ends it within 5 s, though a file is open"
-t_mount "dir:$STORE"
-keeper=$(t_status keeper_pid)
-exec 9<"$MNT/new"
-kill -TERM "$keeper"
-t_wait_for 5 gone_or_zombie "$keeper"
-exec 9<&-
-is_unmounted "$MNT" || t_fail "still mounted"
-
-t_claim "a worker that dies is replaced, and nobody notices"
-t_mount "dir:$STORE"
-keeper=$(t_status keeper_pid)
-exec 9<"$MNT/new"
-kill -KILL "$(t_status worker_pid)"
-cmp "$MNT/new" /dev/fd/9 || t_fail "the open file"
-exec 9<&-
-t_wait_for 5 t_status worker_restarts >/dev/null
-t_eq restarts "$(t_status worker_restarts)" 1
-t_eq keeper "$(t_status keeper_pid)" "$keeper"
-
-t_claim "five that die at once end the mount, and leave no dead one"
-worker_of() { worker=$(pgrep -P "$keeper") && [ "$worker" != "$before" ]; }
-before=
-until gone_or_zombie "$keeper"; do
-  worker_of || continue
-  kill -KILL "$worker"
-  before=$worker
-done
-is_unmounted "$MNT" || t_fail "still mounted"
 ls "$MNT" >/dev/null || t_fail "the mount point does not answer"
 
 t_claim "a dead mount at the mount point is detached first"
