@@ -466,6 +466,25 @@ static void unlink_socket(const struct fs_control *c)
 	close(lock);
 }
 
+void fs_control_remove_dead(const char *device)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int lock = lock_sockets();
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path),
+		FS_CONTROL_DIR "/%s.sock", device);
+	if (lock >= 0 && fd >= 0 &&
+		connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 &&
+		errno == ECONNREFUSED && unlink(addr.sun_path) < 0)
+		log_warn("cannot remove %s: %s", addr.sun_path,
+			strerrordesc_np(errno));
+	if (fd >= 0)
+		close(fd);
+	if (lock >= 0)
+		close(lock);
+}
+
 static void free_control(struct fs_control *c)
 {
 	close(c->listen_fd);

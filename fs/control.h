@@ -41,4 +41,8 @@ void fs_control_refused(struct fs_control *control, const char *text);
 /* No command runs afterwards.  Before tier_stop(). */
 void fs_control_stop(struct fs_control *control);
 
+/* Removes the socket that a worker which died has left, if nobody listens at it:
+ * by now the device number may be another mount's.  The keeper's. */
+void fs_control_remove_dead(const char *device);
+
 #endif

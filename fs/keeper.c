@@ -45,6 +45,7 @@
 
 #include "base/log.h"
 #include "fs/fs.h"
+#include "fs/control.h"
 #include "fs/link.h"
 #include "fs/mountpoint.h"
 #include "fs/spawn.h"
@@ -594,16 +595,6 @@ static void keep(struct keeper *k)
 
 /* ---- start ---- */
 
-/* A worker that died leaves its control socket. */
-static void remove_socket(const char *device)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), FS_CONTROL_DIR "/%s.sock", device);
-	if (unlink(path) < 0 && errno != ENOENT)
-		log_warn("cannot remove %s: %s", path, strerrordesc_np(errno));
-}
-
 static int begin(struct keeper *k, char *why, size_t why_bytes)
 {
 	sigset_t signals;
@@ -649,9 +640,8 @@ int fs_keeper_main(const struct fs_options *opt, char **argv, int report_fd)
 	}
 	keep(&k);
 	if (is_mounted(&k)) {
-		/* First: once it is detached its number may be another's. */
-		remove_socket(k.mount.device);
 		fs_mountpoint_detach(opt->mountpoint, k.mount.device);
+		fs_control_remove_dead(k.mount.device);
 	}
 	close_report(&k);
 	return k.exit_status;
