@@ -25,7 +25,7 @@ static bool is_below(const char *name, const char *dir)
 
 static double seconds(int64_t ns)
 {
-	return ns > 0 ? (double)(ns / 1000000) / 1e3 : 0;
+	return ns > 0 ? (double)ns / 1e9 : 0;
 }
 
 /* ---- telling ---- */
