@@ -2,7 +2,7 @@
  * What must hold.
  *
  * At each mutation of the store (check_applied):
- *   C1  the bytes of a blob are a state that somebody wrote (store.c: torn);
+ *   C1  the bytes of a blob are a state that somebody wrote (apply.c: torn);
  *   C2  what this host makes visible under a name is a state that a program
  *       here gave that name;
  *   C3  a state of one epoch becomes visible after all of the earlier ones

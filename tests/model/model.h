@@ -9,7 +9,8 @@
  *
  * The parts:
  *   env.c      executor, clock and randomness (struct base_env)
- *   store.c    the store and its faults; foreign.c the second writer
+ *   store.c    the store: requests and faults; blobs.c, apply.c, ask.c what is
+ *              in it; foreign.c the second writer
  *   disk.c     which of the disk is durable
  *   life.c, local.c, write.c, name.c, rename.c, read.c
  *              what fs/ does for programs' calls
@@ -281,7 +282,7 @@ void model_events_free(struct model *m);
 bool model_step(struct model *m, int64_t until_ns);
 void model_run(struct model *m, int64_t for_ns);
 
-/* versions (store.c) */
+/* versions (blobs.c) */
 int version_add(struct model *m, const char *head, size_t head_len,
 	uint64_t size, bool foreign);
 int version_find(struct model *m, const uint8_t md5[16]);
@@ -291,6 +292,7 @@ char *version_bytes(struct model *m, int version); /* allocated */
 struct blob_store *mstore_open(struct model *m);
 /* A crash: what is under way has no one to answer, but may be applied. */
 void mstore_orphan(struct blob_store *store);
+/* blobs.c */
 struct mblob *mstore_blob(struct model *m, const char *name);
 bool mstore_has_below(struct model *m, const char *dir);
 struct blob_kv *mkv_find(struct blob_kv *kv, size_t nr, const char *key);
