@@ -221,7 +221,7 @@ void tier_work_accept(struct work *work);
 /* upload.c: a file's bytes made durable, then read, or staged if large */
 void tier_upload_start(struct work *work);
 
-/* stage.c, stage_copy.c: large ones */
+/* stage.c, stage_copy.c, stage_blocks.c: large ones */
 void tier_stage_file(struct work *work);
 void tier_stage_copy(struct work *work);
 void tier_upload_free(struct upload *upload);

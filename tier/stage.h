@@ -1,6 +1,6 @@
 /*
  * A large file on its way: its blocks are staged, then named by one commit.
- * Private to upload.c, stage.c, stage_copy.c and stage_strays.c.
+ * Private to upload.c and stage*.c.
  *
  * Threads: struct upload belongs to the strand; what runs off it touches only
  * its own block, and the descriptor.
@@ -43,22 +43,33 @@ int tier_read_all(int fd, char *buf, uint64_t offset, uint64_t len);
 /* What to do when the bytes could not be had. */
 void tier_upload_not_read(struct work *w, int err);
 
-/* stage.c */
+/* stage_blocks.c */
 struct upload *tier_upload_new(struct work *w);
 /* The size of the block at an offset (S3). */
 uint64_t tier_block_len(uint64_t offset, uint64_t size_bytes);
+/* The next block of the commit, yet empty; valid until the next call. */
 struct blob_block *tier_block_add(struct upload *u);
 /* A block of these bytes: is it staged, or on its way?  If not it is now. */
 bool tier_block_begin(
 	struct upload *u, const uint8_t id[BLOB_BLOCK_ID_BYTES], uint64_t len);
+/* The block as the commit names it.  True: it need not be sent. */
+bool tier_block_known(struct upload *u, const uint8_t id[BLOB_BLOCK_ID_BYTES],
+	uint64_t len, struct blob_block *ret);
+/* The zero block of a length, once it has been hashed; NULL: not yet, or not
+ * one of the full sizes. */
+const struct tier_zero *tier_zero_known(struct tier_line *line, uint64_t len);
+void tier_zero_note(struct tier_line *line,
+	const uint8_t id[BLOB_BLOCK_ID_BYTES], uint64_t len);
+/* The list of the blob in place is answered in w->req. */
+void tier_stage_take_list(struct work *w);
 /* What Put Block answered, as -errno: -EINTR stopping, -EAGAIN read it again,
  * -EIO the store does not answer, -EBADE strays, -EBUSY leased, -ESTALE the
  * source is another one, -EOPNOTSUPP not this way, -EPERM not at all. */
 int tier_block_err(enum blob_result result);
 /* Notes the first failure of the upload's blocks. */
 void tier_block_failed(struct work *w, const struct blob_req *req);
-/* The list of the blob in place is answered in w->req. */
-void tier_stage_take_list(struct work *w);
+
+/* stage.c */
 /* All blocks are there. */
 void tier_stage_done(struct work *w);
 /* It ended with this error. */
