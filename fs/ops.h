@@ -25,6 +25,8 @@ extern const struct fuse_lowlevel_ops fs_ops;
  * among it. */
 void fs_ops_init(void *userdata, struct fuse_conn_info *conn);
 
+/* ---- changes of names (name.c) ---- */
+
 /*
  * A request about one name.  Its `run` is called when the index is current
  * about that name.
@@ -43,10 +45,14 @@ void *fs_name_op_new(fuse_req_t req, size_t bytes, fuse_ino_t parent,
 /* Asks the store about the name if that is needed, then `run`; or replies, if
  * this was done before. */
 void fs_name_op_start(struct fs_name_op *op);
+/* Asks the store in any case, then `run`. */
+void fs_name_op_refresh(struct fs_name_op *op);
 
-/* Inside a transaction. */
+/* Inside a write transaction.  A directory that has a name; -ESTALE there is
+ * no such inode, -ENOTDIR, -ENOENT it was removed. */
 int fs_dir_get(struct cache_txn *txn, uint64_t ino, struct cache_inode *ret);
-/* A name came, went or changed in this directory. */
+/* A name came, went or changed in this directory; subdirs: so many more
+ * directories are in it. */
 int fs_dir_changed(struct fs_mount *m, struct cache_txn *txn,
 	struct cache_inode *dir, int subdirs);
 /* An inode lost one name: held, if it was the last. */
@@ -62,14 +68,17 @@ int fs_tell(struct fs_mount *m, struct cache_txn *txn, uint64_t parent,
 /* Ends a write transaction either way; after a commit the line is kicked. */
 int fs_commit(struct fs_mount *m, struct cache_txn *txn, int err);
 
-/* The kernel does not know this node any more. */
-void fs_forget_inode(struct fs_mount *m, uint64_t ino);
+/* ---- requests ---- */
 
-/* op_name.c, op_rename.c */
+/* op_lookup.c */
 void fs_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup);
 void fs_forget_multi(
 	fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+/* The kernel does not know this node any more. */
+void fs_forget_inode(struct fs_mount *m, uint64_t ino);
+
+/* op_name.c, op_rename.c */
 void fs_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	dev_t rdev);
 void fs_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
