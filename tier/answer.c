@@ -48,7 +48,8 @@ int tier_work_unsend(struct work *w, bool maybe)
 }
 
 /* What the name shows now is not what it showed: inodes whose bytes were only
- * there have no copy in the store any more. */
+ * there have no copy in the store any more.  (A directory has none: it is known
+ * by its name.) */
 static int unstore_displaced(struct work *w, struct cache_txn *txn)
 {
 	struct cache_remote other;
@@ -57,7 +58,7 @@ static int unstore_displaced(struct work *w, struct cache_txn *txn)
 
 	if (w->row.displaced == 0 ||
 		cache_inode_get(txn, w->row.displaced, &inode) < 0 ||
-		!inode.stored)
+		!inode.stored || inode.kind == CACHE_DIR)
 		return 0;
 	err = cache_remote_holding(txn, &inode.content, NULL, &other);
 	if (err == 0) {

@@ -294,6 +294,9 @@ static void source_known(struct work *w, int err)
 		else
 			cache_abort(txn);
 	}
+	/* The kernel knows the file as it was. */
+	if (err == 0 && again)
+		w->tier->cfg.inode_changed(w->tier->cfg.arg, w->row.ino);
 	if (err == 0 && (again || (!local && w->restages == 0)))
 		tier_work_again(w, 0);
 	else

@@ -307,7 +307,8 @@ static void make(struct rig *rig, const char *path, enum cache_kind kind,
 	inode.nlink = kind == CACHE_DIR ? 2 : 1;
 	assert(cache_write(rig->cache, &txn) == 0);
 	assert(cache_resolve(txn, dir, &parent) == 0);
-	cache_id_new(rig->cache, &inode.content);
+	if (kind != CACHE_DIR) /* as fs/op_name.c does */
+		cache_id_new(rig->cache, &inode.content);
 	cache_id_new(rig->cache, &inode.file);
 	assert(cache_inode_add(txn, &inode) == 0);
 	if (target != NULL)

@@ -8,7 +8,9 @@
  *   C3  a state of one epoch becomes visible after all of the earlier ones
  *       (names that nobody else touches; a group is one epoch);
  *   C4  a state of the second writer is replaced or deleted only by a change
- *       that was made when this host knew of it.
+ *       that was made when this host knew of it: as what the store shows, or
+ *       as what the name holds in the tree (a rename that takes the new
+ *       version along puts it there).
  *   C5  a conflict is noted only where the second writer put other bytes than
  *       the local ones, and we have not replaced them since.
  */

@@ -6,7 +6,8 @@
  *       are in the store, unless the second writer took them away;
  *   E3  no conflict where the second writer did nothing;
  *   E4  journal, `sent` and `held` are empty;
- *   E5  metadata keys of others are still there;
+ *   E5  metadata keys of others are still there: under a name that another
+ *       file was renamed to, those of that file, if it had any;
  *   E6  what the second writer put was not taken away by one who never saw it.
  */
 #include <assert.h>
@@ -34,7 +35,8 @@ static void check_taken(struct model *m)
 		bool seen = false;
 
 		for (size_t k = 0; k < m->changes_nr && !seen; k++)
-			seen = m->changes[k].seen == m->taken[i];
+			seen = m->changes[k].seen == m->taken[i] ||
+				m->changes[k].here == m->taken[i];
 		if (!seen && !v->killed && !is_shown(m, m->taken[i]))
 			model_fail(m,
 				"end: %.*s of the second writer is gone, and "
@@ -255,17 +257,35 @@ static void check_empty(struct model *m)
 	cache_abort(txn);
 }
 
+/* Was the tag put on a blob that a program here renamed to this name? */
+static bool came_along(struct model *m, const struct mblob *b, uint64_t tag)
+{
+	for (size_t i = 0; i < m->changes_nr; i++) {
+		const struct change *c = &m->changes[i];
+
+		if (c->from == NULL || strcmp(c->name, b->name) != 0)
+			continue;
+		for (size_t k = 0; k < m->tags_nr; k++)
+			if (m->tags[k].nr == tag &&
+				strcmp(m->tags[k].name, c->from) == 0)
+				return true;
+	}
+	return false;
+}
+
 /* E5 */
 static void check_tags(struct model *m)
 {
 	for (size_t i = 0; i < m->blobs_nr && !m->failed; i++) {
 		struct mblob *b = &m->blobs[i];
 		struct blob_kv *kv;
+		uint64_t tag;
 
 		if (!b->there || b->tag == 0)
 			continue;
 		kv = mkv_find(b->meta, b->meta_nr, "color");
-		if (kv == NULL || strtoull(kv->value, NULL, 10) != b->tag)
+		tag = kv ? strtoull(kv->value, NULL, 10) : 0;
+		if (tag != b->tag && (tag == 0 || !came_along(m, b, tag)))
 			model_fail(m, "end: %s lost a metadata key of others",
 				b->name);
 	}

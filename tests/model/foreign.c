@@ -18,8 +18,10 @@ static void kill_version(struct model *m, struct mblob *b)
 		m->versions[b->version].killed = true;
 }
 
-/* Another host's forebay: its commit follows the one in place. */
-static void set_mark(struct model *m, struct mblob *b, bool same_bytes)
+/* Another host's forebay: its commit follows the one in place; `file`: it puts a
+ * file there, whatever that was. */
+static void set_mark(
+	struct model *m, struct mblob *b, bool same_bytes, bool file)
 {
 	struct blob_entry entry = { .name = b->name };
 	struct blob_posix posix;
@@ -31,6 +33,10 @@ static void set_mark(struct model *m, struct mblob *b, bool same_bytes)
 	entry.props.meta_nr = b->meta_nr;
 	blob_meta_decode(&entry, &posix, &was);
 	mark = was;
+	if (file && posix.kind != BLOB_KIND_FILE) {
+		posix.kind = BLOB_KIND_FILE;
+		posix.mode = 0644;
+	}
 	if (!was.present || !same_bytes) {
 		for (size_t i = 0; i < sizeof(mark.content); i++)
 			mark.content[i] = (uint8_t)rnd_next(&m->rnd);
@@ -88,7 +94,7 @@ void foreign_put(
 	mstore_drop_blocks(&b->blocks, &b->blocks_nr);
 	mstore_drop_blocks(&b->staged, &b->staged_nr);
 	if (how == FOREIGN_HOST)
-		set_mark(m, b, was == version);
+		set_mark(m, b, was == version, true);
 	mstore_new_etag(m, b);
 	check_applied(m, b, was_there, was, true, "PUT");
 }
@@ -150,6 +156,13 @@ static void put_key(struct mblob *b, const char *key, const char *value)
 	b->meta[b->meta_nr++].value = base_strdup(value);
 }
 
+static void note_tag(struct model *m, struct mblob *b, uint64_t tag)
+{
+	b->tag = tag;
+	m->tags = base_realloc(m->tags, (m->tags_nr + 1) * sizeof(*m->tags));
+	m->tags[m->tags_nr++] = (struct tag){ tag, base_strdup(b->name) };
+}
+
 /* how: 0 a key of its own, 1 our key dropped, 2 our key garbled, 3 the mode,
  * 4 the mode, by another forebay */
 void foreign_meta(struct model *m, const char *name, unsigned how)
@@ -163,7 +176,7 @@ void foreign_meta(struct model *m, const char *name, unsigned how)
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)++m->texts);
 	if (how == 0) {
 		put_key(b, "color", text);
-		b->tag = m->texts;
+		note_tag(m, b, m->texts);
 	} else if (how == 1) {
 		drop_key(b, "forebay");
 	} else if (how == 2) {
@@ -173,9 +186,14 @@ void foreign_meta(struct model *m, const char *name, unsigned how)
 		put_key(b, "permissions",
 			rnd_pct(&m->rnd, 50) ? "33184" : "33152");
 		if (how == 4)
-			set_mark(m, b, true);
+			set_mark(m, b, true, false);
 	}
 	count(m, COUNT_FOREIGN_META);
+	model_say(m, "    foreign metadata of %s: %s", name,
+		how == 0	   ? text
+			: how == 1 ? "our key dropped"
+			: how == 2 ? "our key garbled"
+				   : "its mode");
 	mstore_new_etag(m, b);
 	check_applied(m, b, true, b->version, true, "SET_META");
 }
@@ -202,7 +220,7 @@ void foreign_copy(struct model *m, const char *from, const char *to)
 	b->version = b->foreign = source->version;
 	m->versions[b->version].foreign = true;
 	b->has_md5 = source->has_md5;
-	b->tag = source->tag;
+	note_tag(m, b, source->tag);
 	mstore_drop_blocks(&b->blocks, &b->blocks_nr);
 	mstore_drop_blocks(&b->staged, &b->staged_nr);
 	mstore_set_meta(b, source->meta, source->meta_nr);

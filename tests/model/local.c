@@ -250,8 +250,12 @@ int local_version(
 struct change *note_change(struct model *m, struct cache_txn *txn,
 	const char *name, enum cache_kind kind, uint64_t ino, int version)
 {
+	struct cache_inode inode;
 	struct change *c;
+	int here = -1;
 
+	if (cache_resolve(txn, name, &inode) == 0 && inode.kind == CACHE_FILE)
+		here = local_version(m, txn, &inode);
 	m->changes = base_realloc(
 		m->changes, (m->changes_nr + 1) * sizeof(*m->changes));
 	c = &m->changes[m->changes_nr++];
@@ -261,7 +265,8 @@ struct change *note_change(struct model *m, struct cache_txn *txn,
 		.ino = ino,
 		.version = version,
 		.at_ns = m->now_ns,
-		.seen = seen_version(m, txn, name) };
+		.seen = seen_version(m, txn, name),
+		.here = here };
 	return c;
 }
 

@@ -1,6 +1,7 @@
 /*
- * build/tests/model [--seed N | --histories N [--from N]] [--profile BITS]
- *                   [--verbose] [--no-shrink] [--all] [--counts]
+ * build/tests/model [--seed N [--steps I,I...] | --histories N [--from N]]
+ *                   [--profile BITS] [--verbose] [--no-shrink] [--all]
+ *                   [--counts]
  *
  * --all goes on after a failure; --counts tells what the histories had in them
  * (2,000 or more of all kinds must have had everything).
@@ -36,6 +37,7 @@ struct options {
 	uint64_t seed, histories, from;
 	unsigned profile; /* PROFILE_ALL + 1: by seed */
 	bool one, verbose, shrink, all, counts;
+	const char *steps; /* of the one: "7,11,15"; NULL: all */
 };
 
 /* Shared with the parent. */
@@ -113,8 +115,10 @@ static void model_free(struct model *m)
 	}
 	for (size_t i = 0; i < m->versions_nr; i++)
 		free(m->versions[i].head);
-	for (size_t i = 0; i < m->changes_nr; i++)
+	for (size_t i = 0; i < m->changes_nr; i++) {
 		free(m->changes[i].name);
+		free(m->changes[i].from);
+	}
 	free(m->blobs);
 	free(m->versions);
 	free(m->changes);
@@ -124,6 +128,9 @@ static void model_free(struct model *m)
 	free(m->ino_written);
 	free(m->marked_inos);
 	free(m->taken);
+	for (size_t i = 0; i < m->tags_nr; i++)
+		free(m->tags[i].name);
+	free(m->tags);
 }
 
 /* How many calls programs make in a history. */
@@ -271,8 +278,13 @@ static void report(const struct options *o, uint64_t seed)
 		for (size_t i = 0; i < nr; i++)
 			left += !steps[i].dropped;
 		printf("seed %llu, profile %u: the shortest that fails has %zu "
-		       "of %zu steps:\n",
-			(unsigned long long)seed, profile, left, nr);
+		       "of %zu steps:\n--seed %llu --steps ",
+			(unsigned long long)seed, profile, left, nr,
+			(unsigned long long)seed);
+		for (size_t i = 0; i < nr; i++)
+			if (!steps[i].dropped)
+				printf("%zu,", i);
+		printf("\n");
 		in_child(o, seed, seed + 1, steps, nr, true);
 		printf("seed %llu: %s\n", (unsigned long long)seed,
 			progress->why);
@@ -297,6 +309,36 @@ static bool run_all(const struct options *o)
 		seed = to;
 	}
 	return progress->failures == 0;
+}
+
+/* The history of a seed, or those of its steps that are named. */
+static bool run_one(const struct options *o)
+{
+	struct step *steps = NULL;
+	const char *p = o->steps;
+	size_t nr = 0;
+	char *end;
+	bool ok;
+
+	if (p != NULL) {
+		nr = steps_make(o->from, profile_of(o, o->from), &steps);
+		for (size_t i = 0; i < nr; i++)
+			steps[i].dropped = true;
+		for (; *p != '\0'; p = *end == ',' ? end + 1 : end) {
+			size_t i = strtoul(p, &end, 10);
+
+			if (end == p)
+				break;
+			if (i < nr)
+				steps[i].dropped = false;
+		}
+	}
+	ok = in_child(o, o->from, o->from + 1, steps, nr, o->verbose) == 0;
+	if (!ok)
+		printf("seed %llu: %s\n", (unsigned long long)o->from,
+			progress->why);
+	free(steps);
+	return ok;
 }
 
 /* Kinds that never occurred test nothing. */
@@ -351,6 +393,8 @@ static void parse(int argc, char **argv, struct options *o)
 			o->from = number(argv[++i]);
 		} else if (strcmp(argv[i], "--profile") == 0) {
 			o->profile = (unsigned)number(argv[++i]);
+		} else if (strcmp(argv[i], "--steps") == 0) {
+			o->steps = argv[++i];
 		} else if (strcmp(argv[i], "--verbose") == 0) {
 			o->verbose = true;
 		} else if (strcmp(argv[i], "--all") == 0) {
@@ -362,9 +406,9 @@ static void parse(int argc, char **argv, struct options *o)
 		} else {
 			fprintf(stderr,
 				"usage: model [--seed N | --histories N"
-				" [--from N]] [--profile BITS] "
-				"[--verbose] [--no-shrink] [--all] "
-				"[--counts]\n");
+				" [--from N]] [--steps I,I...] "
+				"[--profile BITS] [--verbose] [--no-shrink] "
+				"[--all] [--counts]\n");
 			exit(2);
 		}
 	}
@@ -392,11 +436,8 @@ int main(int argc, char **argv)
 		return 1;
 	(void)quiet_log;
 	clock_gettime(CLOCK_MONOTONIC, &a);
-	if (o.one && o.verbose) {
-		ok = in_child(&o, o.from, o.from + 1, NULL, 0, true) == 0;
-		if (!ok)
-			printf("seed %llu: %s\n", (unsigned long long)o.from,
-				progress->why);
+	if (o.one && (o.verbose || o.steps != NULL)) {
+		ok = run_one(&o);
 	} else {
 		ok = run_all(&o);
 		ok = report_counts(&o) && ok;

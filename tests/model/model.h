@@ -103,8 +103,10 @@ struct change {
 	enum cache_kind kind;
 	int version; /* -1: none */
 	uint64_t ino;
-	bool open; /* its writer has not closed it */
-	int seen;  /* version that the index said the store shows: -1 */
+	bool open;  /* its writer has not closed it */
+	int seen;   /* version that the index said the store shows: -1 */
+	int here;   /* version that the tree showed there until then: -1 */
+	char *from; /* the name that it had until then; NULL: none */
 	/* It stayed open for so long that it may have left its place. */
 	bool left;
 	int64_t at_ns;
@@ -203,6 +205,7 @@ struct reader {
 	bool used;
 	uint64_t ino;
 	int version; /* of what it read first */
+	int should;  /* what the file should have held then */
 	int fd;
 };
 #define READERS_MAX 4
@@ -244,6 +247,11 @@ struct model {
 	struct reader readers[READERS_MAX];
 	int *taken; /* versions of the second writer that went away here */
 	size_t taken_nr;
+	struct tag {
+		uint64_t nr;
+		char *name; /* whose blob it was put on */
+	} * tags;
+	size_t tags_nr;
 	int *ino_version;      /* what a file should hold, by ino; -1 */
 	int *ino_synced;       /* what an fsync answered for; -1 */
 	uint64_t *ino_written; /* of the log, when that was committed */

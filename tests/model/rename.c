@@ -22,30 +22,31 @@ struct tree {
 	struct base_str at; /* path below both */
 };
 
+/* What was under one name is under another. */
+static void note_moved(struct model *m, struct cache_txn *txn, const char *from,
+	const char *to, const struct cache_inode *inode)
+{
+	struct change *c = note_change(m, txn, to, inode->kind, inode->ino,
+		inode->kind == CACHE_DIR ? version_add(m, "", 0, 0, false)
+					 : local_version(m, txn, inode));
+
+	c->open = inode->kind == CACHE_FILE && inode->written;
+	c->from = base_strdup(from);
+}
+
 static int note_tree(void *arg, const struct cache_dentry *dentry,
 	const struct cache_inode *inode)
 {
 	struct tree *t = arg;
 	size_t len = t->at.len;
 	char path[512];
-	size_t changes_nr = t->m->changes_nr;
 	char to[512];
 	int err = 0;
 
 	base_str_printf(&t->at, "/%s", dentry->name);
 	snprintf(path, sizeof(path), "%s%s", t->old_dir, t->at.data);
 	snprintf(to, sizeof(to), "%s%s", t->new_dir, t->at.data);
-	/* Older states that are still owed have other names now. */
-	for (size_t i = 0; i < changes_nr; i++) {
-		struct change c = t->m->changes[i];
-
-		if (strcmp(c.name, path) == 0)
-			note_change(t->m, t->txn, to, c.kind, c.ino, c.version);
-	}
-	note_change(t->m, t->txn, to, inode->kind, inode->ino,
-		inode->kind == CACHE_DIR ? version_add(t->m, "", 0, 0, false)
-					 : local_version(t->m, t->txn, inode))
-		->open = inode->kind == CACHE_FILE && inode->written;
+	note_moved(t->m, t->txn, path, to, inode);
 	note_change(t->m, t->txn, path, CACHE_GONE, inode->ino, -1);
 	if (inode->kind == CACHE_FILE && inode->data == CACHE_NONE)
 		count(t->m, COUNT_RENAME_DIR_FAR);
@@ -54,6 +55,23 @@ static int note_tree(void *arg, const struct cache_dentry *dentry,
 	t->at.len = len;
 	t->at.data[len] = '\0';
 	return err;
+}
+
+/* Older states that are still owed have other names now, also those of names
+ * that are gone again. */
+static void note_older(struct tree *t)
+{
+	size_t changes_nr = t->m->changes_nr, len = strlen(t->old_dir);
+	char to[512];
+
+	for (size_t i = 0; i < changes_nr; i++) {
+		struct change c = t->m->changes[i];
+
+		if (strncmp(c.name, t->old_dir, len) != 0 || c.name[len] != '/')
+			continue;
+		snprintf(to, sizeof(to), "%s%s", t->new_dir, c.name + len);
+		note_change(t->m, t->txn, to, c.kind, c.ino, c.version);
+	}
 }
 
 /* Both ends of a rename, and what lies below a directory. */
@@ -65,14 +83,13 @@ static void note_rename(struct model *m, struct cache_txn *txn,
 		.old_dir = from,
 		.new_dir = to,
 		.at = BASE_STR_INIT };
-	int version = inode->kind == CACHE_DIR ? version_add(m, "", 0, 0, false)
-					       : local_version(m, txn, inode);
 
-	note_change(m, txn, to, inode->kind, inode->ino, version)->open =
-		inode->kind == CACHE_FILE && inode->written;
+	note_moved(m, txn, from, to, inode);
 	note_change(m, txn, from, CACHE_GONE, inode->ino, -1);
-	if (inode->kind == CACHE_DIR)
+	if (inode->kind == CACHE_DIR) {
+		note_older(&t);
 		cache_dentry_each(txn, inode->ino, 0, note_tree, &t);
+	}
 	base_str_fini(&t.at);
 }
 
@@ -238,10 +255,8 @@ bool call_exchange(struct model *m, const char *from, const char *to)
 	err = catch_up(m, txn, &a);
 	if (err == 0)
 		err = catch_up(m, txn, &b);
-	note_change(m, txn, to, a.kind, a.ino, local_version(m, txn, &a))
-		->open = a.kind == CACHE_FILE && a.written;
-	note_change(m, txn, from, b.kind, b.ino, local_version(m, txn, &b))
-		->open = b.kind == CACHE_FILE && b.written;
+	note_moved(m, txn, from, to, &a);
+	note_moved(m, txn, to, from, &b);
 	if (err == 0)
 		err = cache_dentry_set(txn, from_parent.ino, from_name, b.ino);
 	if (err == 0)

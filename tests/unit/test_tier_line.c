@@ -183,6 +183,39 @@ START_TEST(a_directory_is_renamed_with_all_in_it)
 }
 END_TEST
 
+static bool is_here(const char *path)
+{
+	struct cache_inode inode;
+	struct cache_txn *txn;
+	int err;
+
+	ck_assert_int_eq(cache_read(rig.cache, &txn), 0);
+	err = cache_resolve(txn, path, &inode);
+	cache_abort(txn);
+	ck_assert(err == 0 || err == -ENOENT);
+	return err == 0;
+}
+
+/* The deletion of its old name once made it look as if it was never sent. */
+START_TEST(a_renamed_directory_that_others_remove_goes)
+{
+	char path[512];
+
+	rig_mkdir(&rig, "d");
+	rig_mkdir(&rig, "d/e");
+	ck_assert_int_eq(rig_flush(&rig, ""), 0);
+	rig_rename(&rig, "d", "f");
+	ck_assert_int_eq(rig_flush(&rig, ""), 0);
+	while (pending() != 0)
+		usleep(1000);
+	ck_assert(is_here("f/e"));
+	snprintf(path, sizeof(path), "%s/f/e", rig.store_path);
+	ck_assert_int_eq(rmdir(path), 0);
+	ck_assert_int_eq(rig_refresh(&rig, "f"), 0);
+	ck_assert(!is_here("f/e"));
+}
+END_TEST
+
 START_TEST(a_foreign_file_is_read)
 {
 	char *got;
@@ -396,6 +429,7 @@ int main(void)
 	tcase_add_test(tc, a_sent_file_is_renamed);
 	tcase_add_test(tc, a_chain_of_renames_ends_right);
 	tcase_add_test(tc, a_directory_is_renamed_with_all_in_it);
+	tcase_add_test(tc, a_renamed_directory_that_others_remove_goes);
 	tcase_add_test(tc, a_foreign_file_is_read);
 	tcase_add_test(tc, a_foreign_change_is_seen);
 	tcase_add_test(tc, edit_against_edit_keeps_both);
