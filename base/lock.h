@@ -17,6 +17,7 @@
 /* The table of ranks, outermost first.  Every mutex of the program is here. */
 enum base_rank {
 	BASE_RANK_FS_SESSION = 10,
+	BASE_RANK_FS_SIGNALS = 20,
 	BASE_RANK_FS_CONTROL = 30,
 	BASE_RANK_TIER_LIST = 40,
 	BASE_RANK_TIER_JOB = 55,

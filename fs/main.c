@@ -39,6 +39,7 @@
 #include "fs/recover.h"
 #include "fs/replied.h"
 #include "fs/session.h"
+#include "fs/signals.h"
 #include "fs/spawn.h"
 
 /* Tasks wait for the local disk, and nothing else: more than the disk has
@@ -479,6 +480,7 @@ static int open_stack(struct worker *w, char *why, size_t why_bytes)
 		cache_start(w->m.cache);
 	if (err == 0) {
 		w->m.notify = fs_notify_new(&w->m);
+		w->m.signals = fs_signals_new(&w->m);
 		err = make_contact(w, why, why_bytes);
 	}
 	/* What a worker that died left written-to; after a power cut its bytes
@@ -652,6 +654,7 @@ static void close_stack(struct worker *w, bool discard)
 	blob_store_close(w->store);
 	base_pool_stop(w->m.env);
 	fs_notify_free(w->m.notify);
+	fs_signals_free(w->m.signals);
 	tier_close(w->m.tier);
 	if (discard && w->m.cache != NULL)
 		cache_discard(w->m.cache);

@@ -22,6 +22,7 @@ struct fs_handles; /* fs/handle.h */
 struct fs_link;	   /* fs/link.h */
 struct fs_notify;  /* fs/notify.h */
 struct fs_replied; /* fs/replied.h */
+struct fs_signals; /* fs/signals.h */
 
 /* The options of DESIGN section 13, parsed (fs/options.c).  Strings belong to
  * it. */
@@ -61,6 +62,7 @@ struct fs_mount {
 	struct fs_handles *handles;
 	struct fs_notify *notify;
 	struct fs_replied *replied;
+	struct fs_signals *signals;
 	/* Agreed with the kernel, and possible on the cache's file system. */
 	bool passthrough;
 	/* Requests under way (struct fs_call).  While they are waited for,

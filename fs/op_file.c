@@ -12,6 +12,7 @@
 
 #include "fs/handle.h"
 #include "fs/op_open.h"
+#include "fs/signals.h"
 #include "fs/written.h"
 
 /* How close to the end of what is local a stream gets before tier/ hears of
@@ -236,7 +237,8 @@ static void write_again(struct fs_call *call, int err)
 	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(op->size);
 
 	(void)err;
-	if (fuse_req_interrupted(call->req)) {
+	if (fuse_req_interrupted(call->req) &&
+		fs_signals_end(call->m, call->req, call->since_ns)) {
 		fs_call_err(call, -EINTR);
 	} else if (fs_written_may_write(m->handles)) {
 		buf.buf[0].mem = op->bytes;
@@ -270,7 +272,8 @@ static void write_later(fuse_req_t req, struct fs_file *f,
 	op->bytes = copy.buf[0].mem = base_malloc(op->size);
 	op->off = off;
 	op->kill_setid = kill;
-	op->until_ns = base_boot_ns(m->env) + m->opt.store_timeout_ns;
+	op->call.since_ns = base_boot_ns(m->env);
+	op->until_ns = op->call.since_ns + m->opt.store_timeout_ns;
 	n = fuse_buf_copy(&copy, in, 0);
 	if (n != (ssize_t)op->size)
 		fs_call_err(&op->call, n < 0 ? (int)n : -EIO);

@@ -12,6 +12,7 @@
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/replied.h"
+#include "fs/signals.h"
 
 /* What is fresh for ever is valid in the kernel for a year. */
 #define FOREVER_S (365.0 * 24 * 3600)
@@ -112,7 +113,7 @@ static void interrupted(fuse_req_t req, void *data)
 
 	(void)req;
 	if (!(atomic_load(&call->arrived) & FINISHED))
-		tier_cancel(call->m->tier, &call->tier_call);
+		fs_signals_interrupt(call->m->signals, call);
 }
 
 /* The later of fs_call_go() and tier's `done`: the call is ours again. */
@@ -120,6 +121,7 @@ static void go_on(struct fs_call *call)
 {
 	/* Waits for an interrupt function that runs just now. */
 	fuse_req_interrupt_func(call->req, NULL, NULL);
+	fs_signals_unwatch(call->m->signals, call);
 	if (call->waits_at != 0)
 		fs_notify_allow(call->m->notify, call->waits_at);
 	call->step(call, call->err);
@@ -150,8 +152,11 @@ struct tier_call *fs_call_arm(
 
 void fs_call_go(struct fs_call *call)
 {
-	/* May call interrupted() there and then. */
-	fuse_req_interrupt_func(call->req, interrupted, call);
+	if (!(atomic_load(&call->arrived) & FINISHED)) {
+		fs_signals_watch(call->m->signals, call);
+		/* May call interrupted() there and then. */
+		fuse_req_interrupt_func(call->req, interrupted, call);
+	}
 	if (atomic_fetch_or(&call->arrived, STARTED) & FINISHED)
 		go_on(call);
 }

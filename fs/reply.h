@@ -22,6 +22,7 @@
 #define FS_REPLY_H
 
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "fs/mount.h"
 
@@ -45,6 +46,10 @@ struct fs_call {
 	struct tier_call tier_call;
 	uint64_t waits_at; /* what it waits for at the store, 0: nothing */
 	int err;	   /* of tier_call */
+	/* of fs/signals.h */
+	TAILQ_ENTRY(fs_call) watched;
+	bool is_watched;
+	int64_t since_ns;
 	_Atomic unsigned arrived; /* which of the two that go on came first */
 	uint64_t request;	  /* its id, 0: not known */
 	uint32_t slot;		  /* in fs/replied.h */
@@ -71,8 +76,8 @@ int fs_call_done(struct fs_call *call, struct cache_txn *txn, uint64_t ino);
  * Waiting for tier/:
  *	tier_x(m->tier, ..., fs_call_arm(call, ino, step));
  *	fs_call_go(call);
- * `step` runs when the call is done, with its error; an interrupt of the
- * request cancels it (-EINTR).  After fs_call_go() the call is not the
+ * `step` runs when the call is done, with its error; a signal cancels it
+ * (-EINTR; fs/signals.h).  After fs_call_go() the call is not the
  * caller's any more.  `ino`: the inode or directory whose requests wait
  * meanwhile; notifications for it are put off (fs/notify.h).
  */

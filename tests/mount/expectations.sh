@@ -37,9 +37,9 @@ ends_at() {
 blobd_start
 blobd_seed container=users prefix=small/ count=20 size=5000
 blobd_seed container=users prefix=dirs/ count=10 size=10 depth=2 per=3
-for i in 1 2 3 4; do
+for i in 1 2 3 4 5 6 7 8; do
   blobd_seed_large container=users name=large$i size=$((40 * MiB))
-  blobd_seed container=users prefix=list$i/sub/ count=3 size=10
+  blobd_seed container=users prefix=list"$i"/sub/ count=3 size=10
 done
 printf target | rest put link --meta is_symlink=true
 t_mount "$BLOBD_URL/users" store_timeout=60
@@ -58,9 +58,45 @@ ends_at KILL get python3 -c "
 import mmap
 f = open('$MNT/large3', 'rb')
 print(mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)[30000000])"
+t_claim "... also one that catches the signal, in a read that read-ahead does"
+ends_at INT get python3 -c "open('$MNT/large5', 'rb', 0).read(1000000)"
+ends_at INT get dd if="$MNT/large6" of=/dev/null bs=1M
+ends_at TERM get bash -c "trap 'exit 1' TERM; read -r -N 9 x <'$MNT/large7'"
+ends_at INT list python3 -c "import os; os.stat('$MNT/list4/sub/f0000000')"
 t_eq "after all that" "$(wc -c < <(cat "$MNT/small/f0000001"))" 5000
 t_eq "and" "$(head -c 1000000 "$MNT/large1" | wc -c)" 1000000
 [ -d "$MNT/list3/sub" ] || t_fail "list3 is gone"
+
+t_claim "a signal that asks nobody to end does not end a call with EINTR"
+# unmoved SIGNAL OP COMMAND...: it gets through in spite of it.
+unmoved() {
+  local signal=$1 op=$2 pid
+  shift 2
+  blobd_hook "op=$op"
+  "$@" >"$T/out" 2>&1 &
+  pid=$!
+  t_wait_for 10 is_held
+  kill "-$signal" $pid
+  sleep 0.5 # longer than it takes to be noticed
+  blobd_release
+  kill -CONT $pid 2>/dev/null || true # of those that were stopped
+  wait $pid || t_fail "SIG$signal: $* ended with $?: $(cat "$T/out")"
+}
+# Python itself goes on after EINTR.
+cat >"$T/call.py" <<'PY'
+import ctypes, os, signal, sys
+for s in signal.SIGALRM, signal.SIGCHLD, signal.SIGUSR1:
+    signal.signal(s, lambda *_: None)
+libc = ctypes.CDLL(None, use_errno=True)
+fd = libc.open(sys.argv[1].encode(), os.O_RDONLY)
+if fd < 0 or libc.read(fd, ctypes.create_string_buffer(99), 99) < 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+PY
+unmoved ALRM list python3 "$T/call.py" "$MNT/list5/sub/f0000000"
+unmoved CHLD get python3 "$T/call.py" "$MNT/small/f0000003"
+unmoved USR1 get python3 "$T/call.py" "$MNT/large8"
+unmoved STOP list ls "$MNT/list6"
+unmoved TSTP get cat "$MNT/small/f0000004"
 
 t_claim "a cold or partly local file shows no holes"
 for f in large4 large1; do
