@@ -40,6 +40,12 @@
 /* Rows under way at once: 1000 / RTT_ms x this is the ceiling of new small
  * files a second; 64 gives 3,200 at 20 ms. */
 #define TIER_SEND_PARALLEL 64
+/* From a change to the look at it: what comes meanwhile shares that look. */
+#define TIER_KICK_DELAY_NS (5 * TIER_MS)
+/* After a look, this many times its length without one: looks take a fifth of
+ * a processor at most; but never longer than this. */
+#define TIER_LOOK_REST 4
+#define TIER_LOOK_REST_MAX_NS (5 * TIER_MS)
 /* Large files staged at once, the head of the line included. */
 #define TIER_STAGE_FILES 4
 /* Large files beyond the head that are looked at, for some to stage. */

@@ -18,14 +18,32 @@ static void tick(void *arg);
 
 void tier_line_tick_soon(struct tier_line *line)
 {
+	int64_t rest;
 	bool post;
 
 	base_lock(&line->mutex);
 	post = !line->tick_posted && !line->stopped;
 	line->tick_posted |= post;
+	rest = line->rest_until_ns - base_boot_ns(line->tier->env);
 	base_unlock(&line->mutex);
-	if (post)
+	if (post && rest > 0)
+		base_strand_after(line->strand, rest, tick, line);
+	else if (post)
 		base_strand_post(line->strand, tick, line);
+}
+
+/* With an answer coming in for each row, a look at each would cost more than
+ * all else.  (On the clock of a model it takes no time.) */
+static void rest_from(struct tier_line *line, int64_t began_ns)
+{
+	int64_t now = base_boot_ns(line->tier->env);
+	int64_t rest = (now - began_ns) * TIER_LOOK_REST;
+
+	if (rest > TIER_LOOK_REST_MAX_NS)
+		rest = TIER_LOOK_REST_MAX_NS;
+	base_lock(&line->mutex);
+	line->rest_until_ns = now + rest;
+	base_unlock(&line->mutex);
 }
 
 static void timer_due(void *arg)
@@ -257,11 +275,31 @@ static void tick(void *arg)
 	note_held(line, look);
 	tier_line_note_works(line);
 	free(look);
+	rest_from(line, now);
+}
+
+static void kick_due(void *arg)
+{
+	struct tier_line *line = arg;
+
+	base_lock(&line->mutex);
+	line->kicked = false;
+	base_unlock(&line->mutex);
+	tier_line_tick_soon(line);
 }
 
 void tier_kick(struct tier *tier)
 {
-	tier_line_tick_soon(tier->line);
+	struct tier_line *line = tier->line;
+	bool arm;
+
+	base_lock(&line->mutex);
+	arm = !line->kicked && !line->tick_posted && !line->stopped;
+	line->kicked |= arm;
+	base_unlock(&line->mutex);
+	if (arm)
+		base_strand_after(
+			line->strand, TIER_KICK_DELAY_NS, kick_due, line);
 }
 
 void tier_line_store_up(struct tier *tier)

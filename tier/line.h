@@ -138,6 +138,8 @@ struct tier_line {
 	/* shared with other threads: */
 	struct base_mutex mutex; /* BASE_RANK_TIER_JOB */
 	bool tick_posted, stopped;
+	bool kicked;		    /* under mutex: a tick will be posted */
+	int64_t rest_until_ns;	    /* under mutex: no tick before */
 	LIST_HEAD(, flush) flushes; /* under mutex; ended on the strand */
 	char held_by[512];	    /* under mutex */
 	int64_t held_since_ns;	    /* under mutex */

@@ -48,15 +48,13 @@ static void pick(struct look *look, const struct cache_owed *row, bool go)
 	struct work *work = tier_line_work(look->line, row->seq);
 	bool first;
 
-	if (work == NULL &&
-		(cache_owed_is_first(look->txn, row, &first) < 0 || !first))
-		return;
 	if (work != NULL) {
 		if (go && !work->may_go && look->go_nr < TIER_SEND_PARALLEL)
 			look->go[look->go_nr++] = row->seq;
 		return;
 	}
-	if (look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL)
+	if (look->picked_nr + look->line->works_nr >= TIER_SEND_PARALLEL ||
+		cache_owed_is_first(look->txn, row, &first) < 0 || !first)
 		return;
 	copy_row(&look->picked[look->picked_nr], row);
 	look->picked_go[look->picked_nr++] = go;
