@@ -104,7 +104,7 @@ int fs_file_wfd(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 
 /* ---- leases ---- */
 
-/* Without leases main.c allows no passthrough, and without it there are no
+/* Without leases ops.c allows no passthrough, and without it there are no
  * mappings that we do not know: then nothing stands in the way. */
 bool fs_lease_probe(struct fs_handles *h, int fd, int type)
 {
@@ -127,7 +127,7 @@ bool fs_unmapped(struct fs_handles *h, uint64_t ino, uint64_t serial)
 
 /* ---- backing ids ---- */
 
-/* Writes through the id use the credentials of whoever makes it: main.c has
+/* Writes through the id use the credentials of whoever makes it: spawn.c has
  * given away the one that may fill the file system's reserve. */
 static int backing_open(struct fs_handles *h, int fd)
 {

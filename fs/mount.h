@@ -1,8 +1,8 @@
 /*
- * One mount: what the request handlers, the control socket and main share.
+ * One mount: what the request handlers, the control socket and the worker share.
  * Private to fs/.
  *
- * Everything here is set by fs/main.c before the first request and does not
+ * Everything here is set by fs/worker.c before the first request and does not
  * change until the last one is answered; what changes lives behind the
  * pointers, each with its own lock.
  */
