@@ -91,4 +91,38 @@ static inline void test_refused(struct test_cache *t, int want,
 	ck_assert_ptr_null(cache);
 }
 
+static inline uint64_t test_add_dir(struct test_cache *t, const char *name)
+{
+	struct cache_inode inode = {
+		.kind = CACHE_DIR, .mode = 0755, .nlink = 2
+	};
+	struct cache_txn *txn = test_write(t);
+
+	OK(cache_inode_add(txn, &inode));
+	OK(cache_dentry_add(txn, CACHE_ROOT_INO, name, inode.ino));
+	OK(cache_commit(txn));
+	return inode.ino;
+}
+
+static inline bool test_has_name(struct test_cache *t, const char *name)
+{
+	struct cache_txn *txn = test_read(t);
+	struct cache_inode inode;
+	int err = cache_resolve(txn, name, &inode);
+
+	ck_assert(err == 0 || err == -ENOENT);
+	cache_commit(txn);
+	return err == 0;
+}
+
+static inline struct cache_counts test_counts(struct test_cache *t)
+{
+	struct cache_txn *txn = test_read(t);
+	struct cache_counts ret;
+
+	OK(cache_counts_get(txn, &ret));
+	OK(cache_commit(txn));
+	return ret;
+}
+
 #endif

@@ -1,43 +1,8 @@
-/* Opening, closing, crashes, and transactions of the index. */
+/* Opening and closing the index: what was left, what is refused. */
 #include <glob.h>
-#include <sched.h>
 #include <sys/mount.h>
 
 #include "tests/unit/cache_index.h"
-
-static uint64_t add_dir(struct test_cache *t, const char *name)
-{
-	struct cache_inode inode = {
-		.kind = CACHE_DIR, .mode = 0755, .nlink = 2
-	};
-	struct cache_txn *txn = test_write(t);
-
-	OK(cache_inode_add(txn, &inode));
-	OK(cache_dentry_add(txn, CACHE_ROOT_INO, name, inode.ino));
-	OK(cache_commit(txn));
-	return inode.ino;
-}
-
-static bool has_name(struct test_cache *t, const char *name)
-{
-	struct cache_txn *txn = test_read(t);
-	struct cache_inode inode;
-	int err = cache_resolve(txn, name, &inode);
-
-	ck_assert(err == 0 || err == -ENOENT);
-	cache_commit(txn);
-	return err == 0;
-}
-
-static struct cache_counts counts(struct test_cache *t)
-{
-	struct cache_txn *txn = test_read(t);
-	struct cache_counts ret;
-
-	OK(cache_counts_get(txn, &ret));
-	OK(cache_commit(txn));
-	return ret;
-}
 
 START_TEST(fresh_cache_has_a_root)
 {
@@ -50,7 +15,7 @@ START_TEST(fresh_cache_has_a_root)
 	ck_assert_int_eq(root.kind, CACHE_DIR);
 	ck_assert_uint_eq(root.mode, 0755);
 	ck_assert(root.implicit);
-	ck_assert_uint_eq(counts(t).inodes, 1);
+	ck_assert_uint_eq(test_counts(t).inodes, 1);
 	ck_assert(!cache_id_is_none(cache_host(t->cache)));
 	snprintf(path, sizeof(path), "%s/" CACHE_INDEX_FILE, t->dir);
 	OK(stat(path, &st));
@@ -65,20 +30,20 @@ START_TEST(what_was_committed_is_there_after_close)
 	struct cache_id host = *cache_host(t->cache);
 	struct cache_opened opened;
 
-	add_dir(t, "d");
+	test_add_dir(t, "d");
 	test_cache_close(t);
 	opened = test_reopen(t);
 	ck_assert(!opened.fresh && !opened.unclean);
-	ck_assert(has_name(t, "d"));
+	ck_assert(test_has_name(t, "d"));
 	ck_assert(cache_id_eq(&host, cache_host(t->cache)));
-	ck_assert_uint_eq(counts(t).inodes, 2);
+	ck_assert_uint_eq(test_counts(t).inodes, 2);
 	test_cache_free(t);
 }
 END_TEST
 
 static void make_d(struct test_cache *t)
 {
-	add_dir(t, "d");
+	test_add_dir(t, "d");
 }
 
 START_TEST(what_was_committed_is_there_after_kill)
@@ -90,8 +55,8 @@ START_TEST(what_was_committed_is_there_after_kill)
 	test_crash(t, make_d);
 	opened = test_reopen(t);
 	ck_assert(!opened.fresh && !opened.unclean);
-	ck_assert(has_name(t, "d"));
-	ck_assert_uint_eq(counts(t).inodes, 2);
+	ck_assert(test_has_name(t, "d"));
+	ck_assert_uint_eq(test_counts(t).inodes, 2);
 	test_cache_free(t);
 }
 END_TEST
@@ -136,7 +101,7 @@ START_TEST(second_mount_is_refused_by_name)
 
 	snprintf(pid, sizeof(pid), "process %ld", (long)getpid());
 	test_refused(t, -EBUSY, dirs, 1, pid);
-	ck_assert(has_name(t, ""));
+	ck_assert(test_has_name(t, ""));
 	test_cache_free(t);
 }
 END_TEST
@@ -199,11 +164,11 @@ START_TEST(older_index_is_copied_and_migrated)
 	struct test_cache *t = test_cache_new(MIB);
 	char path[160];
 
-	add_dir(t, "d");
+	test_add_dir(t, "d");
 	test_cache_close(t);
 	set_version_1(t);
 	ck_assert(!test_reopen(t).fresh);
-	ck_assert(has_name(t, "d"));
+	ck_assert(test_has_name(t, "d"));
 	snprintf(path, sizeof(path), "%s/" CACHE_INDEX_FILE ".v1", t->dir);
 	ck_assert_int_eq(access(path, F_OK), 0);
 	test_cache_free(t);
@@ -437,222 +402,6 @@ START_TEST(read_only_file_system_is_refused)
 }
 END_TEST
 
-/* ---- transactions ---- */
-
-START_TEST(abort_takes_everything_back)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_inode inode = { .kind = CACHE_FILE, .local_bytes = 5 };
-	struct cache_txn *txn = test_write(t);
-	uint64_t ino;
-
-	OK(cache_inode_add(txn, &inode));
-	ino = inode.ino;
-	OK(cache_dentry_add(txn, CACHE_ROOT_INO, "a", inode.ino));
-	cache_abort(txn);
-	ck_assert(!has_name(t, "a"));
-	ck_assert_uint_eq(counts(t).inodes, 1);
-	ck_assert_uint_eq(test_used(t), 0);
-	/* But its number is gone. */
-	ck_assert_uint_gt(add_dir(t, "b"), ino);
-	test_cache_free(t);
-}
-END_TEST
-
-START_TEST(readers_see_the_last_commit)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_txn *old = test_read(t), *writer;
-	struct cache_inode inode;
-
-	OK(cache_inode_get(old, CACHE_ROOT_INO, &inode));
-	writer = test_write(t);
-	inode.nlink = 77;
-	OK(cache_inode_put(writer, &inode));
-	ck_assert_uint_eq(test_inode(t, CACHE_ROOT_INO).nlink, 2);
-	OK(cache_commit(writer));
-	ck_assert_uint_eq(test_inode(t, CACHE_ROOT_INO).nlink, 77);
-	OK(cache_inode_get(old, CACHE_ROOT_INO, &inode));
-	ck_assert_uint_eq(inode.nlink, 2);
-	OK(cache_commit(old));
-	test_cache_free(t);
-}
-END_TEST
-
-static uint64_t last_ino;
-
-static void make_many(struct test_cache *t)
-{
-	for (int i = 0; i < 100; i++) {
-		char name[16];
-
-		snprintf(name, sizeof(name), "m%d", i);
-		add_dir(t, name);
-	}
-}
-
-START_TEST(numbers_are_given_once)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_txn *txn;
-	uint64_t a, b, number, commits[3];
-	struct cache_inode inode;
-
-	last_ino = add_dir(t, "a");
-	a = last_ino;
-	for (int i = 0; i < 5000; i++) {
-		txn = test_write(t);
-		OK(cache_db_number(txn, CACHE_COUNT_INO, &number));
-		ck_assert_uint_gt(number, last_ino);
-		last_ino = number;
-		if (i % 3 == 0)
-			cache_abort(txn);
-		else
-			OK(cache_commit(txn));
-	}
-	b = add_dir(t, "b");
-	ck_assert_uint_gt(b, a);
-	txn = test_write(t);
-	OK(cache_inode_del(txn, b));
-	OK(cache_dentry_del(txn, CACHE_ROOT_INO, "b"));
-	OK(cache_commit_number(txn, &commits[0]));
-	OK(cache_commit(txn));
-	test_cache_close(t);
-
-	test_crash(t, make_many);
-	test_reopen(t);
-	txn = test_read(t);
-	OK(cache_resolve(txn, "m99", &inode));
-	OK(cache_commit(txn));
-	ck_assert_uint_gt(add_dir(t, "c"), inode.ino);
-	txn = test_write(t);
-	OK(cache_commit_number(txn, &commits[1]));
-	OK(cache_commit_number(txn, &commits[2]));
-	OK(cache_commit(txn));
-	ck_assert_uint_gt(commits[1], commits[0]);
-	ck_assert_uint_gt(commits[2], commits[1]);
-	test_cache_free(t);
-}
-END_TEST
-
-START_TEST(claims_end_with_their_transaction)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_txn *txn = test_write(t);
-
-	t->open[t->open_nr++] = 99;
-	ck_assert_int_eq(cache_claim(txn, 99), -EBUSY);
-	OK(cache_claim(txn, 100));
-	OK(cache_claim(txn, 100));
-	ck_assert_int_eq(t->claims, 1);
-	cache_abort(txn);
-	ck_assert_int_eq(t->claims, 0);
-	txn = test_write(t);
-	OK(cache_claim(txn, 100));
-	OK(cache_commit(txn));
-	ck_assert_int_eq(t->claims, 0);
-	test_cache_free(t);
-}
-END_TEST
-
-START_TEST(settings_are_kept)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct base_str s = BASE_STR_INIT;
-	struct cache_txn *txn = test_write(t);
-	uint64_t value = 7;
-
-	OK(cache_meta_get_u64(txn, "epoch", &value));
-	ck_assert_uint_eq(value, 0);
-	ck_assert_int_eq(cache_meta_get_text(txn, "store_id", &s), -ENOENT);
-	OK(cache_meta_set_u64(txn, "epoch", UINT64_MAX));
-	OK(cache_meta_set_text(txn, "store_id", "abc"));
-	OK(cache_commit(txn));
-	test_cache_close(t);
-	test_reopen(t);
-	txn = test_read(t);
-	OK(cache_meta_get_u64(txn, "epoch", &value));
-	ck_assert_uint_eq(value, UINT64_MAX);
-	OK(cache_meta_get_text(txn, "store_id", &s));
-	ck_assert_str_eq(s.data, "abc");
-	OK(cache_commit(txn));
-	base_str_fini(&s);
-	test_cache_free(t);
-}
-END_TEST
-
-#define THREADS 24 /* more than connections */
-#define ROUNDS 300
-
-struct worker {
-	struct test_cache *t;
-	pthread_t thread;
-	unsigned nr;
-};
-
-/* The writer keeps nlink == uid in one inode: readers never see them differ. */
-static void *read_pairs(void *arg)
-{
-	struct worker *w = arg;
-
-	for (int i = 0; i < ROUNDS; i++) {
-		struct cache_txn *txn = test_read(w->t);
-		struct cache_inode a, b;
-
-		OK(cache_inode_get(txn, CACHE_ROOT_INO, &a));
-		OK(cache_inode_get(txn, last_ino, &b));
-		ck_assert_uint_eq(a.rdev, b.rdev);
-		OK(cache_commit(txn));
-	}
-	return NULL;
-}
-
-static void *write_pairs(void *arg)
-{
-	struct worker *w = arg;
-
-	for (int i = 0; i < ROUNDS; i++) {
-		struct cache_txn *txn = test_write(w->t);
-		struct cache_inode a, b;
-
-		OK(cache_inode_get(txn, CACHE_ROOT_INO, &a));
-		OK(cache_inode_get(txn, last_ino, &b));
-		a.rdev++;
-		b.rdev++;
-		OK(cache_inode_put(txn, &a));
-		OK(cache_inode_put(txn, &b));
-		if (i % 5 == 0) {
-			cache_abort(txn);
-			continue;
-		}
-		OK(cache_commit(txn));
-		if (i % 50 == 0)
-			OK(cache_sync_index(w->t->cache));
-	}
-	return NULL;
-}
-
-START_TEST(transactions_of_many_threads_are_whole)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct worker workers[THREADS];
-
-	last_ino = add_dir(t, "d");
-	cache_start(t->cache);
-	for (unsigned i = 0; i < THREADS; i++) {
-		workers[i] = (struct worker){ .t = t, .nr = i };
-		OK(pthread_create(&workers[i].thread, NULL,
-			i % 8 == 0 ? write_pairs : read_pairs, &workers[i]));
-	}
-	for (unsigned i = 0; i < THREADS; i++)
-		OK(pthread_join(workers[i].thread, NULL));
-	ck_assert_uint_eq(test_inode(t, last_ino).rdev,
-		THREADS / 8 * (ROUNDS - ROUNDS / 5));
-	ck_assert_uint_le(t->cache->readers_nr, CACHE_READERS_MAX);
-	test_cache_free(t);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("cache_index");
@@ -668,9 +417,9 @@ int main(void)
 	tcase_add_test(c, cache_of_another_store_is_refused);
 	tcase_add_test(c, newer_index_is_refused);
 	tcase_add_test(c, foreign_database_is_refused);
-	tcase_add_test(c, damaged_index_keeps_what_was_written);
-	tcase_add_test(c, deleted_index_keeps_what_was_written);
 	tcase_add_test(c, older_index_is_copied_and_migrated);
+	tcase_add_test(c, deleted_index_keeps_what_was_written);
+	tcase_add_test(c, damaged_index_keeps_what_was_written);
 	tcase_add_test(c, file_in_the_way_is_refused);
 	tcase_add_test(c, directory_of_others_is_refused);
 	tcase_add_test(c, failed_open_leaves_nothing);
@@ -678,15 +427,6 @@ int main(void)
 	tcase_add_test(c, directories_in_another_order_are_refused);
 	tcase_add_test(c, full_file_system_is_refused);
 	tcase_add_test(c, read_only_file_system_is_refused);
-	suite_add_tcase(suite, c);
-	c = tcase_create("transactions");
-	tcase_set_timeout(c, 120);
-	tcase_add_test(c, abort_takes_everything_back);
-	tcase_add_test(c, readers_see_the_last_commit);
-	tcase_add_test(c, numbers_are_given_once);
-	tcase_add_test(c, claims_end_with_their_transaction);
-	tcase_add_test(c, settings_are_kept);
-	tcase_add_test(c, transactions_of_many_threads_are_whole);
 	suite_add_tcase(suite, c);
 	return test_main(suite);
 }
