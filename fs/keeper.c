@@ -27,7 +27,7 @@
  * To the parent, over a pipe: lines that begin with one letter:
  *	w TEXT, f STATUS TEXT, u
  */
-#include "fs/keeper.h"
+#include "fs/keeper_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,9 +46,7 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "fs/control.h"
-#include "fs/link.h"
 #include "fs/mountpoint.h"
-#include "fs/spawn.h"
 #include "fs/table.h"
 
 /* A stop is over within 5 s; the rest is for the process to go. */
@@ -57,40 +55,13 @@
 #define DEATHS_MAX 5
 /* INIT comes with mount(2). */
 #define INIT_MS 5000
-/* A worker that hands over answers what it has, and no more. */
-#define HANDING_MS 2000
-/* What read(2) of /dev/fuse wants at least, and some more. */
-#define READ_BYTES 16384
 /* Packets taken in a row: a worker that floods holds up nothing else. */
 #define PACKETS_MAX 64
 
 /* Of linux/fuse.h since 6.9, in the second half of the flags. */
 #define HAS_RESEND2 (1u << 7)
 
-enum keeper_state { STARTING, MOUNTED, UP, HANDING, ENDING };
-
-struct keeper {
-	const struct fs_options *opt;
-	char **argv; /* of a worker */
-	enum keeper_state state;
-	struct fs_proc worker, next;
-	int exe;      /* that workers run */
-	int next_exe; /* of an upgrade, until it answers; or -1 */
-	int sigfd, fuse_fd, table_fd;
-	int report_fd; /* to the parent; -1: none, or told already */
-	struct fs_link_mount mount;
-	bool can_resend;
-	unsigned deaths;     /* in a row, each too soon */
-	int64_t up_ms;	     /* since when the worker answers */
-	int64_t deadline_ms; /* in ENDING and HANDING */
-	bool was_up, asked, failed, killed;
-	bool refused; /* the upgrade that is under way */
-	int exit_status;
-	char packet[FS_LINK_PACKET_MAX + 1];
-	_Alignas(8) char init[READ_BYTES];
-};
-
-static int64_t now_ms(void)
+int64_t fs_keeper_now_ms(void)
 {
 	struct timespec ts;
 
@@ -135,7 +106,8 @@ static void close_report(struct keeper *k)
 
 /* ---- words to a worker ---- */
 
-static void tell(const struct fs_proc *proc, const void *packet, size_t bytes)
+void fs_keeper_tell(
+	const struct fs_proc *proc, const void *packet, size_t bytes)
 {
 	if (proc->pid != 0 &&
 		send(proc->sock, packet, bytes, MSG_NOSIGNAL | MSG_DONTWAIT) <
@@ -143,18 +115,19 @@ static void tell(const struct fs_proc *proc, const void *packet, size_t bytes)
 		log_debug("the worker does not listen");
 }
 
-static void tell_word(const struct fs_proc *proc, char word)
+void fs_keeper_tell_word(const struct fs_proc *proc, char word)
 {
-	tell(proc, &word, 1);
+	fs_keeper_tell(proc, &word, 1);
 }
 
-static void tell_mount(struct keeper *k, const struct fs_proc *proc, char word)
+void fs_keeper_tell_mount(
+	struct keeper *k, const struct fs_proc *proc, char word)
 {
 	char packet[1 + sizeof(k->mount)];
 
 	packet[0] = word;
 	memcpy(packet + 1, &k->mount, sizeof(k->mount));
-	tell(proc, packet, sizeof(packet));
+	fs_keeper_tell(proc, packet, sizeof(packet));
 }
 
 /* ---- beginning to end ---- */
@@ -164,11 +137,11 @@ static void begin_end(struct keeper *k, bool ask)
 	if (is_mounted(k))
 		fs_mountpoint_detach(k->opt->mountpoint, k->mount.device);
 	if (ask) {
-		tell_word(&k->worker, 's');
-		tell_word(&k->next, 's');
+		fs_keeper_tell_word(&k->worker, 's');
+		fs_keeper_tell_word(&k->next, 's');
 	}
 	if (k->state != ENDING)
-		k->deadline_ms = now_ms() + ENDING_MS;
+		k->deadline_ms = fs_keeper_now_ms() + ENDING_MS;
 	k->state = ENDING;
 	k->asked = k->asked || ask;
 }
@@ -179,96 +152,6 @@ static void kill_workers(struct keeper *k)
 		kill(k->worker.pid, SIGKILL);
 	if (k->next.pid != 0)
 		kill(k->next.pid, SIGKILL);
-}
-
-/* ---- upgrade ---- */
-
-static void drop_next(struct keeper *k)
-{
-	if (k->next_exe >= 0)
-		close(k->next_exe);
-	k->next_exe = -1;
-}
-
-static void refuse(struct keeper *k, const char *text)
-{
-	char packet[FS_LINK_PACKET_MAX];
-	int n = snprintf(packet, sizeof(packet), "n%s", text);
-
-	k->refused = true;
-	if (n >= (int)sizeof(packet))
-		n = sizeof(packet) - 1;
-	tell(&k->worker, packet, (size_t)n);
-}
-
-/* A worker of that binary that opens nothing yet, and says whether it could
- * serve this mount. */
-static void begin_upgrade(struct keeper *k, const char *binary)
-{
-	int err = 0;
-
-	if (k->state != UP || k->next.pid != 0 || k->opt->io_uring) {
-		refuse(k,
-			k->opt->io_uring
-				? "with io_uring a mount cannot be handed "
-				  "over; unmount it and mount it again"
-				: "another upgrade is under way; wait for it");
-		return;
-	}
-	k->refused = false;
-	k->next_exe = open(binary, O_RDONLY | O_CLOEXEC);
-	if (k->next_exe < 0)
-		err = -errno;
-	snprintf(
-		k->argv[FS_WORKER_HOW], FS_WORKER_HOW_BYTES, FS_WORKER_STANDBY);
-	if (err == 0)
-		err = fs_spawn(&k->next, k->next_exe, k->argv, k->fuse_fd,
-			k->table_fd);
-	if (err == 0) {
-		tell_mount(k, &k->next, 'c');
-		return;
-	}
-	refuse(k, strerrordesc_np(-err));
-	drop_next(k);
-}
-
-static void hand_over(struct keeper *k)
-{
-	if (k->state != UP)
-		return;
-	k->state = HANDING;
-	k->deadline_ms = now_ms() + HANDING_MS;
-	tell_word(&k->worker, 'h');
-}
-
-/* The one before is gone: K1. */
-static void promote(struct keeper *k)
-{
-	int old = k->exe;
-
-	k->worker = k->next;
-	memset(&k->next, 0, sizeof(k->next));
-	/* Kept until the new one answers. */
-	k->exe = k->next_exe;
-	k->next_exe = old;
-	k->mount.upgrades++;
-	k->state = MOUNTED;
-	k->up_ms = 0;
-	tell_word(&k->worker, 'o');
-}
-
-/* The new one did not come to answer. */
-static void take_back(struct keeper *k)
-{
-	int failed = k->exe;
-
-	if (k->next_exe < 0 || k->next.pid != 0)
-		return;
-	log_error("the new binary cannot serve %s: the one before goes on",
-		k->opt->mountpoint);
-	k->exe = k->next_exe;
-	k->next_exe = failed;
-	drop_next(k);
 }
 
 /* ---- mounting ---- */
@@ -346,7 +229,8 @@ static bool is_connected(const struct keeper *k)
 /* Why there will be no other one; NULL: there will. */
 static const char *why_not_again(struct keeper *k)
 {
-	if (k->was_up && now_ms() - k->up_ms >= LIVED_MS && k->up_ms != 0)
+	if (k->was_up && fs_keeper_now_ms() - k->up_ms >= LIVED_MS &&
+		k->up_ms != 0)
 		k->deaths = 0;
 	k->up_ms = 0;
 	if (!k->can_resend)
@@ -399,12 +283,12 @@ static bool worker_gone(struct keeper *k, int status)
 		return true;
 	}
 	if (k->state == HANDING && k->next.pid != 0) {
-		promote(k);
+		fs_keeper_promote(k);
 		return false;
 	}
 	if (k->next.pid != 0)
 		kill(k->next.pid, SIGKILL);
-	take_back(k);
+	fs_keeper_take_back(k);
 	why = why_not_again(k);
 	say_death(k, status, why);
 	if (why != NULL) {
@@ -422,9 +306,9 @@ static void worker_up(struct keeper *k)
 	if (k->state != MOUNTED)
 		return;
 	k->state = UP;
-	k->up_ms = now_ms();
+	k->up_ms = fs_keeper_now_ms();
 	/* The binary before, if this was an upgrade. */
-	drop_next(k);
+	fs_keeper_drop_next(k);
 	if (k->was_up)
 		return;
 	k->was_up = true;
@@ -456,7 +340,7 @@ static void handle_packet(struct keeper *k, char *text, size_t bytes)
 		if (k->state == STARTING)
 			do_mount(k);
 		if (k->state == MOUNTED)
-			tell_mount(k, &k->worker, 'g');
+			fs_keeper_tell_mount(k, &k->worker, 'g');
 		break;
 	case 'a':
 		keep_reply(k, text + 1, bytes - 1);
@@ -468,21 +352,10 @@ static void handle_packet(struct keeper *k, char *text, size_t bytes)
 		begin_end(k, false);
 		break;
 	case 'x':
-		begin_upgrade(k, text + 1);
+		fs_keeper_upgrade(k, text + 1);
 		break;
 	default:
 		break;
-	}
-}
-
-/* Of a worker that could take over. */
-static void handle_standby(struct keeper *k, char *text, size_t bytes)
-{
-	if (text[0] == 'y') {
-		hand_over(k);
-	} else if (text[0] == 'f') {
-		refuse(k, bytes > 2 ? text + 2 : "no reason");
-		kill(k->next.pid, SIGKILL);
 	}
 }
 
@@ -498,7 +371,7 @@ static void read_packets(struct keeper *k, const struct fs_proc *proc)
 		if (proc == &k->worker)
 			handle_packet(k, k->packet, (size_t)n);
 		else
-			handle_standby(k, k->packet, (size_t)n);
+			fs_keeper_hear_next(k, k->packet, (size_t)n);
 	}
 }
 
@@ -514,9 +387,10 @@ static bool reap(struct keeper *k)
 		if (pid == k->next.pid) {
 			read_packets(k, &k->next);
 			fs_proc_fini(&k->next);
-			drop_next(k);
+			fs_keeper_drop_next(k);
 			if (!k->refused)
-				refuse(k, "the new binary ended at once");
+				fs_keeper_refuse(
+					k, "the new binary ended at once");
 			if (k->state == HANDING)
 				kill(k->worker.pid, SIGKILL);
 		}
@@ -558,7 +432,7 @@ static void keep(struct keeper *k)
 		};
 		bool timed = (k->state == ENDING && !k->killed) ||
 			k->state == HANDING;
-		int64_t left = timed ? k->deadline_ms - now_ms() : -1;
+		int64_t left = timed ? k->deadline_ms - fs_keeper_now_ms() : -1;
 
 		/* Its end is told by SIGCHLD. */
 		if (k->killed)
@@ -580,10 +454,10 @@ static void keep(struct keeper *k)
 			close_report(k);
 			begin_end(k, true);
 		}
-		if (k->state == HANDING && now_ms() >= k->deadline_ms)
+		if (k->state == HANDING && fs_keeper_now_ms() >= k->deadline_ms)
 			kill(k->worker.pid, SIGKILL);
 		if (k->state == ENDING && !k->killed &&
-			now_ms() >= k->deadline_ms) {
+			fs_keeper_now_ms() >= k->deadline_ms) {
 			log_error("the worker does not end: killed; what was "
 				  "written is in the cache");
 			k->killed = true;

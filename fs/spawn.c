@@ -90,7 +90,7 @@ int fs_spawn(struct fs_proc *proc, int exe, char *const *argv, int fuse_fd,
 		return pid;
 	}
 	close(socks[1]);
-	*proc = (struct fs_proc){ .pid = pid, .sock = socks[0], .exe = exe };
+	*proc = (struct fs_proc){ .pid = pid, .sock = socks[0] };
 	return 0;
 }
 

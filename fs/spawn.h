@@ -16,7 +16,6 @@
 struct fs_proc {
 	pid_t pid; /* 0: there is none */
 	int sock;
-	int exe; /* the binary that it runs; borrowed */
 };
 
 /* Starts a worker of the binary `exe` with its three descriptors.  Allocates
