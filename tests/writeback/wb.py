@@ -94,7 +94,7 @@ def true(what, ok):
         raise Failed(what)
 
 
-def wait(what, f, seconds=15):
+def wait(what, f, seconds=60):
     end = time.monotonic() + seconds
     while True:
         result = f()
