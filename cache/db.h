@@ -106,6 +106,8 @@ struct cache {
 	int dir_fds[CACHE_DIRS_MAX];
 	int lock_fds[CACHE_DIRS_MAX];
 	size_t dirs_nr;
+	char **made_dirs; /* by this open, parents first */
+	size_t made_dirs_nr;
 	char *store;
 	struct cache_id host;
 	bool opening;		   /* errors go to the opener, not to the log */

@@ -48,15 +48,15 @@ static const char *todo_of(int err)
 
 /* ---- making ---- */
 
-static void remember(struct cache_dirs_undo *undo, const char *path)
+static void remember(struct cache *cache, const char *path)
 {
-	undo->made = base_realloc(
-		undo->made, (undo->made_nr + 1) * sizeof(*undo->made));
-	undo->made[undo->made_nr++] = base_strdup(path);
+	cache->made_dirs = base_realloc(cache->made_dirs,
+		(cache->made_dirs_nr + 1) * sizeof(*cache->made_dirs));
+	cache->made_dirs[cache->made_dirs_nr++] = base_strdup(path);
 }
 
 /* mkdir -p; only what we make gets our mode. */
-static int make_path(const char *dir, struct cache_dirs_undo *undo)
+static int make_path(struct cache *cache, const char *dir)
 {
 	char *path = base_strdup(dir);
 	int err = 0;
@@ -68,7 +68,7 @@ static int make_path(const char *dir, struct cache_dirs_undo *undo)
 			continue;
 		*p = '\0';
 		if (mkdir(path, 0700) == 0)
-			remember(undo, path);
+			remember(cache, path);
 		else if (errno != EEXIST)
 			err = -errno;
 		*p = c;
@@ -97,8 +97,8 @@ static int check_owner(int fd, const char *dir, char *why, size_t why_bytes)
 	return 0;
 }
 
-static int open_dir(struct cache *cache, const char *dir,
-	struct cache_dirs_undo *undo, char *why, size_t why_bytes)
+static int open_dir(
+	struct cache *cache, const char *dir, char *why, size_t why_bytes)
 {
 	size_t i = cache->dirs_nr;
 	char *real;
@@ -109,7 +109,7 @@ static int open_dir(struct cache *cache, const char *dir,
 			"the name of a cache directory is empty: name one");
 		return -EINVAL;
 	}
-	err = make_path(dir, undo);
+	err = make_path(cache, dir);
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
 		err = err != 0 ? err : -errno;
@@ -202,8 +202,7 @@ int cache_dirs_open(struct cache *cache, struct cache_dirs_undo *undo,
 	for (size_t i = 0; i < nr; i++)
 		cache->dir_fds[i] = cache->lock_fds[i] = -1;
 	for (size_t i = 0; i < nr && err == 0; i++)
-		err = open_dir(
-			cache, cache->config.dirs[i], undo, why, why_bytes);
+		err = open_dir(cache, cache->config.dirs[i], why, why_bytes);
 	for (size_t i = 0; i < nr && err == 0; i++)
 		err = lock_dir(cache, i, undo, why, why_bytes);
 	return err;
@@ -288,9 +287,18 @@ void cache_dirs_close(struct cache *cache)
 		free(cache->dirs[i]);
 	}
 	free(cache->dirs);
+	for (size_t i = 0; i < cache->made_dirs_nr; i++)
+		free(cache->made_dirs[i]);
+	free(cache->made_dirs);
 }
 
-void cache_dirs_undo(struct cache *cache, struct cache_dirs_undo *undo)
+void cache_dirs_remove(char **made, size_t nr)
+{
+	while (nr > 0)
+		rmdir(made[--nr]);
+}
+
+void cache_dirs_undo(struct cache *cache, const struct cache_dirs_undo *undo)
 {
 	static const char *const files[] = { CACHE_INDEX_FILE, CACHE_WAL_FILE,
 		CACHE_SHM_FILE, CACHE_JOURNAL_FILE };
@@ -304,13 +312,5 @@ void cache_dirs_undo(struct cache *cache, struct cache_dirs_undo *undo)
 			unlinkat(cache->dir_fds[i], SET_FILE, 0);
 		unlinkat(cache->dir_fds[i], CACHE_LOCK_FILE, 0);
 	}
-	for (size_t i = undo->made_nr; i > 0; i--)
-		rmdir(undo->made[i - 1]);
-}
-
-void cache_dirs_undo_fini(struct cache_dirs_undo *undo)
-{
-	for (size_t i = 0; i < undo->made_nr; i++)
-		free(undo->made[i]);
-	free(undo->made);
+	cache_dirs_remove(cache->made_dirs, cache->made_dirs_nr);
 }

@@ -12,8 +12,6 @@
 
 /* What an open has made, to be taken back if it fails. */
 struct cache_dirs_undo {
-	char **made; /* directories, in the order made */
-	size_t made_nr;
 	bool made_lock[CACHE_DIRS_MAX];
 	bool made_index; /* set by the caller */
 };
@@ -25,8 +23,9 @@ int cache_dirs_open(struct cache *cache, struct cache_dirs_undo *undo,
 int cache_dirs_check_set(struct cache *cache, const struct cache_id *set,
 	char *why, size_t why_bytes);
 /* With the locks still held. */
-void cache_dirs_undo(struct cache *cache, struct cache_dirs_undo *undo);
-void cache_dirs_undo_fini(struct cache_dirs_undo *undo);
+void cache_dirs_undo(struct cache *cache, const struct cache_dirs_undo *undo);
+/* Those that this open made go again, if they are empty. */
+void cache_dirs_remove(char **made, size_t nr);
 void cache_dirs_close(struct cache *cache);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "cache/dirs.h"
 #include "cache/disk.h"
 
 /* Empties DIR/data/HH, two levels; what is a directory deeper down is not
@@ -60,11 +61,14 @@ static void remove_from(int fd)
 
 void cache_discard(struct cache *cache)
 {
-	size_t nr = cache->dirs_nr;
+	size_t nr = cache->dirs_nr, made_nr = cache->made_dirs_nr;
+	char **made = cache->made_dirs;
 	int fds[CACHE_DIRS_MAX];
 
 	for (size_t i = 0; i < nr; i++)
 		fds[i] = dup(cache->dir_fds[i]);
+	cache->made_dirs_nr = 0;
+	cache->made_dirs = NULL;
 	cache_close(cache);
 	for (size_t i = 0; i < nr; i++) {
 		if (fds[i] < 0)
@@ -72,4 +76,8 @@ void cache_discard(struct cache *cache)
 		remove_from(fds[i]);
 		close(fds[i]);
 	}
+	cache_dirs_remove(made, made_nr);
+	for (size_t i = 0; i < made_nr; i++)
+		free(made[i]);
+	free(made);
 }

@@ -495,11 +495,9 @@ int cache_open(const struct cache_config *config, struct cache **ret_cache,
 		close_conns(cache);
 		cache_data_finish(cache, true);
 		cache_dirs_undo(cache, &undo);
-		cache_dirs_undo_fini(&undo);
 		free_cache(cache);
 		return err;
 	}
-	cache_dirs_undo_fini(&undo);
 	cache->opening = false;
 	*ret_cache = cache;
 	*ret_opened = opened;

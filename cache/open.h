@@ -107,8 +107,8 @@ void cache_start(struct cache *cache);
 /* [sync] Everything durable, clean flag set.  No transaction may be open. */
 void cache_close(struct cache *cache);
 /* [sync] Closes a cache that this mount made (cache_opened.fresh) and that
- * holds nothing of anybody yet, and takes it away again; the directories
- * stay. */
+ * holds nothing of anybody yet, and takes it away again, with the
+ * directories that it made. */
 void cache_discard(struct cache *cache);
 
 /* 128 random bits made with the cache directory; names this host. */

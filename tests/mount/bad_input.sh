@@ -29,8 +29,13 @@ refused() {
 mount_at() { # STORE MOUNTPOINT OPTIONS: prints the command
   refused "$1" "$2" "$FOREBAY" mount "$3" "$4" -o "$5"
 }
-# Nothing half made: the cache directory is as it was, empty.
-unmade() { [ -z "$(ls -A "$1" 2>/dev/null)" ] || t_fail "$1: $(ls -A "$1")"; }
+# Nothing half made: the cache directory is as it was, empty, or not there.
+unmade() {
+  case $1 in
+  "$CACHE" | "$T/tiny") [ -z "$(ls -A "$1")" ] || t_fail "$1: $(ls -A "$1")" ;;
+  *) [ ! -e "$1" ] || t_fail "$1 is there" ;;
+  esac
+}
 
 t_claim "wrong usage has status 2"
 refused 2 "STORE and MOUNTPOINT" "$FOREBAY" mount "dir:$STORE"
@@ -164,8 +169,9 @@ unmade "$T/c1"
 
 t_claim "a store that does not answer is refused at a cache's first mount"
 mount_at 1 "does not answer.*check" \
-  "http://127.0.0.1:1/$BLOBD_ACCOUNT/box" "$MNT" "cache=$T/c1,store_timeout=2"
-unmade "$T/c1"
+  "http://127.0.0.1:1/$BLOBD_ACCOUNT/box" "$MNT" \
+  "cache=$T/new/deep/c1:$T/new/c2,store_timeout=2"
+unmade "$T/new"
 
 t_claim "the same cache directory serves once it is right"
 CACHE=$T/c1
