@@ -27,6 +27,7 @@ enum base_rank {
 	/* asked by claims, which come inside a write transaction */
 	BASE_RANK_TIER_FETCH = 72,
 	BASE_RANK_TIER_GONE = 73, /* the same */
+	BASE_RANK_TIER_DIRS = 74, /* the same */
 	BASE_RANK_CACHE_EVICT = 75,
 	BASE_RANK_CACHE_READERS = 80,
 	BASE_RANK_CACHE_SYNC = 85,

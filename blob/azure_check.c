@@ -34,7 +34,13 @@ static int encode_blob(
 	if (name == NULL || name[0] == '\0')
 		return -EINVAL;
 	join(azure, name, &path);
-	err = blob_name_encode(path.data, ret);
+	/* The marker "d/", which has the same name as the prefix below it. */
+	if (path.data[path.len - 1] == '/') {
+		path.data[--path.len] = '\0';
+		err = blob_name_prefix(path.data, ret);
+	} else {
+		err = blob_name_encode(path.data, ret);
+	}
 	base_str_fini(&path);
 	return err;
 }

@@ -266,6 +266,10 @@ static void end_property(struct blob_list *l, const char *key, const char *text)
 		if (strcmp(text, "0") != 0 && keep(l, strlen(text)))
 			blob_azure_kv_add(&p->headers, &p->headers_nr,
 				BLOB_TAG_COUNT, text);
+	} else if (strcasecmp(key, "ImmutabilityPolicyUntilDate") == 0) {
+		p->immutable |= blob_azure_is_future(text);
+	} else if (strcasecmp(key, "LegalHold") == 0) {
+		p->immutable |= strcasecmp(text, "true") == 0;
 	} else if (strcasecmp(key, "CopyStatus") == 0) {
 		p->copy_pending = strcasecmp(text, "pending") == 0;
 	}

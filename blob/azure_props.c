@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "base/base64.h"
 #include "base/str.h"
@@ -61,6 +62,14 @@ bool blob_azure_date_ns(const char *text, int64_t *ret_ns)
 	/* Four digits of a year reach beyond 64 bits of nanoseconds. */
 	return blob_header_date(text, &s) == 0 &&
 		!__builtin_mul_overflow(s, INT64_C(1000000000), ret_ns);
+}
+
+/* A clock that is wrong errs by what it is wrong. */
+bool blob_azure_is_future(const char *text)
+{
+	int64_t s;
+
+	return blob_header_date(text, &s) == 0 && s > (int64_t)time(NULL);
 }
 
 void blob_azure_kv_add(
@@ -146,6 +155,9 @@ void blob_azure_props_parse(
 		blob_azure_date_ns(v, &ret->mtime_ns);
 	ret->type = type_of(h);
 	ret->archived = is_value(h, "x-ms-access-tier", "Archive");
+	v = blob_headers_get(h, "x-ms-immutability-policy-until-date");
+	ret->immutable = is_value(h, "x-ms-legal-hold", "true") ||
+		(v != NULL && blob_azure_is_future(v));
 	ret->copy_pending = is_value(h, "x-ms-copy-status", "pending");
 	/* With a range, Content-MD5 would be the range's. */
 	v = blob_headers_get(h, "x-ms-blob-content-md5");

@@ -23,6 +23,8 @@ bool blob_azure_date_ns(const char *text, int64_t *ret_ns);
  * too. */
 void blob_azure_escape(struct base_str *s, const char *text, size_t len);
 /* Appends a copy. */
+/* A date that has not come yet. */
+bool blob_azure_is_future(const char *text);
 void blob_azure_kv_add(
 	struct blob_kv **kv, size_t *nr, const char *key, const char *value);
 

@@ -21,7 +21,9 @@ static void list_query(struct azure_run *run, struct base_str *q)
 	const struct blob_req *req = run->req;
 	uint32_t max = req->in.list.max;
 
-	base_str_puts(q, "restype=container&comp=list&include=metadata");
+	base_str_puts(q,
+		"restype=container&comp=list&include="
+		"metadata%2Cimmutabilitypolicy%2Clegalhold");
 	if (!req->in.list.recursive)
 		base_str_puts(q, "&delimiter=%2F");
 	base_str_printf(q, "&maxresults=%u",

@@ -237,6 +237,11 @@ static struct blob_verdict judge_refusal(const struct blob_attempt *a)
 	if (a->status == 401 || strcmp(a->code, "AuthenticationFailed") == 0)
 		return (struct blob_verdict){ BLOB_VERDICT_REAUTH, BLOB_DENIED,
 			NULL };
+	/* One blob, not the credentials: a writer must not take the store for
+	 * closed. */
+	if (blob_op_mutates(a->op) &&
+		strcmp(a->code, "BlobUsesCustomerSpecifiedEncryption") == 0)
+		return final(BLOB_REFUSED, NULL);
 	if (word != NULL)
 		return final(word->result, NULL);
 	/* Azurite 3.35 says this of a wrong MD5, of nothing else that we put. */

@@ -4,8 +4,8 @@
  * What it is for.  One asynchronous contract that every reservoir implements:
  * Azure Blob Storage (`blob/azure.c`) and a local directory (`blob/dir.c`).
  * Names given and returned here are *local paths* relative to the store's
- * prefix ("a/b.bin", never a leading or trailing slash, any bytes a Linux
- * file name may hold); a store that cannot hold such a name verbatim escapes
+ * prefix ("a/b.bin", never a leading slash, a trailing one only for a marker
+ * that was listed so, any bytes a Linux file name may hold); a store that cannot hold such a name verbatim escapes
  * it, reversibly (`blob/name.h`), or refuses it.
  *
  * Threads and locks.  blob_submit() never blocks on the network and may be
@@ -108,6 +108,7 @@ struct blob_props {
 	int64_t mtime_ns; /* Last-Modified, CLOCK_REALTIME */
 	enum blob_type type;
 	bool archived;
+	bool immutable; /* under a policy or legal hold: nothing may change */
 	bool copy_pending;
 	bool has_md5; /* MD5 of the whole blob, stored with it */
 	uint8_t md5[16];

@@ -281,7 +281,7 @@ int cache_local_recover(struct cache_txn *txn, uint64_t durable_flush_nr);
  * inode(ino INTEGER PRIMARY KEY, kind, mode, uid, gid, nlink, rdev, size,
  *	mtime_ns, ctime_ns, atime_ns, btime_ns, target, gen, meta_gen,
  *	synced_gen, serial, serial_top, data, written, stored, implicit,
- *	no_data, read_only, content, file, stamp_size, stamp_mtime_ns,
+ *	access, content, file, stamp_size, stamp_mtime_ns,
  *	stamp_ctime_ns, local_bytes, flush_nr)
  * owed(seq INTEGER PRIMARY KEY, ..., ino, serial, state, local_bytes)
  *	index owed_ino(ino, serial)

@@ -31,8 +31,7 @@ struct cache_inode {
 	bool written;	/* a writer or writable mapping may exist */
 	bool stored;	/* some remote row holds these bytes, for sure */
 	bool implicit;	/* a directory without a marker in the store */
-	bool no_data;	/* the store refuses to give its bytes: EIO */
-	bool read_only; /* append or page blob: no writing */
+	enum cache_access access;
 	bool fsynced;	/* at some time since it was last in step */
 	enum cache_doubt doubt;
 	struct cache_id content;

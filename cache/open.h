@@ -33,6 +33,14 @@ enum cache_kind {
 	CACHE_BLOCK,
 };
 
+/* What the store lets be done with a blob. */
+enum cache_access {
+	CACHE_ACCESS_ALL,
+	CACHE_ACCESS_READ,   /* append and page blobs: no writing */
+	CACHE_ACCESS_NONE,   /* archived: nothing but deleting */
+	CACHE_ACCESS_POLICY, /* a policy or legal hold: only reading */
+};
+
 /* How much of a regular file is local. */
 enum cache_data {
 	CACHE_NONE,

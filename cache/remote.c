@@ -15,7 +15,7 @@
 #define COLUMNS                                                       \
 	"name, etag, size, kind, slash, md5, content, file, "         \
 	"commit_host, commit_number, parents, mode, uid, gid, rdev, " \
-	"mtime_ns, \"foreign\", known_seq, list"
+	"mtime_ns, \"foreign\", known_seq, list, access"
 
 void cache_remote_fini(struct cache_remote *remote)
 {
@@ -64,6 +64,7 @@ static void read_remote(struct cache_query *q, struct cache_remote *ret)
 	ret->foreign = cache_db_take_blob(q, &ret->foreign_bytes);
 	ret->known_seq = cache_db_u64(q);
 	ret->has_list = read_sum(q, ret->list);
+	ret->access = (enum cache_access)cache_db_i64(q);
 }
 
 static int read_one(struct cache_query *q, struct cache_remote *ret)
@@ -105,7 +106,7 @@ int cache_remote_put(struct cache_txn *txn, const struct cache_remote *remote)
 
 	cache_db_begin(&q, txn,
 		"INSERT OR REPLACE INTO remote(" COLUMNS ") VALUES (?, ?, ?, "
-		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_name(&q, remote->name);
 	cache_db_bind_name(&q, remote->etag);
 	cache_db_bind_u64(&q, remote->size_bytes);
@@ -127,6 +128,7 @@ int cache_remote_put(struct cache_txn *txn, const struct cache_remote *remote)
 	cache_db_bind_u64(&q, remote->known_seq);
 	cache_db_bind_blob(&q, remote->has_list ? remote->list : NULL,
 		sizeof(remote->list));
+	cache_db_bind_i64(&q, remote->access);
 	err = cache_db_run(&q);
 	return err != 0 ? err : raise_known(txn, remote->known_seq);
 }

@@ -19,6 +19,7 @@ struct cache_remote {
 	uint64_t size_bytes;
 	enum cache_kind kind;
 	bool slash; /* the marker's blob name is "name/" */
+	enum cache_access access;
 	bool has_md5;
 	uint8_t md5[16];
 	/* Of what was committed from blocks of ours: a digest of their list,

@@ -136,9 +136,19 @@ static const char version_5[] =
 	"CREATE INDEX inode_unread ON inode(content) WHERE content IS NOT NULL"
 	"	AND target IS NULL AND kind = 3;";
 
+/* What may be done with a blob (enum cache_access); the next listing says it of
+ * the rows that are there. */
+static const char version_6[] =
+	"ALTER TABLE remote ADD COLUMN access INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE inode ADD COLUMN access INTEGER NOT NULL DEFAULT 0;"
+	"UPDATE inode SET access = CASE WHEN no_data THEN 2 ELSE 1 END"
+	"	WHERE no_data OR read_only;"
+	"ALTER TABLE inode DROP COLUMN no_data;"
+	"ALTER TABLE inode DROP COLUMN read_only;";
+
 /* Entry n makes version n + 1 from version n. */
 static const char *const versions[] = { version_1, version_2, version_3,
-	version_4, version_5 };
+	version_4, version_5, version_6 };
 #define VERSION ((int)(sizeof(versions) / sizeof(versions[0])))
 
 static int pragma_get(sqlite3 *db, const char *sql, int64_t *ret)

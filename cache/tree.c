@@ -53,8 +53,7 @@ void cache_inode_read(struct cache_query *q, struct cache_inode *ret)
 	ret->written = cache_db_i64(q) != 0;
 	ret->stored = cache_db_i64(q) != 0;
 	ret->implicit = cache_db_i64(q) != 0;
-	ret->no_data = cache_db_i64(q) != 0;
-	ret->read_only = cache_db_i64(q) != 0;
+	ret->access = (enum cache_access)cache_db_i64(q);
 	ret->fsynced = cache_db_i64(q) != 0;
 	ret->doubt = (enum cache_doubt)cache_db_i64(q);
 	cache_db_id(q, &ret->content);
@@ -88,8 +87,7 @@ static void bind_columns(struct cache_query *q, const struct cache_inode *i)
 	cache_db_bind_i64(q, i->written);
 	cache_db_bind_i64(q, i->stored);
 	cache_db_bind_i64(q, i->implicit);
-	cache_db_bind_i64(q, i->no_data);
-	cache_db_bind_i64(q, i->read_only);
+	cache_db_bind_i64(q, i->access);
 	/* In step: what was fsynced before is the store's, too. */
 	cache_db_bind_i64(q, i->fsynced && (i->written || !i->stored));
 	cache_db_bind_i64(q, i->doubt);
@@ -189,10 +187,10 @@ int cache_inode_insert(struct cache_txn *txn, struct cache_inode *inode)
 		"INSERT INTO inode(ino, kind, mode, uid, gid, nlink, rdev, "
 		"size, mtime_ns, ctime_ns, atime_ns, btime_ns, gen, meta_gen, "
 		"synced_gen, serial, serial_top, data, written, stored, "
-		"implicit, no_data, read_only, fsynced, doubt, content, file, "
+		"implicit, access, fsynced, doubt, content, file, "
 		"stamp_size, stamp_mtime_ns, stamp_ctime_ns, local_bytes) "
 		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_u64(&q, inode->ino);
 	bind_columns(&q, inode);
 	err = cache_db_run(&q);
@@ -217,7 +215,7 @@ int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode)
 	"size = ?, mtime_ns = ?, ctime_ns = ?, atime_ns = ?, "                   \
 	"btime_ns = ?, gen = ?, meta_gen = ?, synced_gen = ?, "                  \
 	"serial = ?, serial_top = ?, data = ?, written = ?, stored = ?, "        \
-	"implicit = ?, no_data = ?, read_only = ?, fsynced = ?, "                \
+	"implicit = ?, access = ?, fsynced = ?, "                                \
 	"doubt = ?, content = ?, file = ?, stamp_size = ?, stamp_mtime_ns = ?, " \
 	"stamp_ctime_ns = ?, local_bytes = space_delta(local_bytes, ?)"
 

@@ -13,7 +13,7 @@
 	"i.ino, i.kind, i.mode, i.uid, i.gid, i.nlink, i.rdev, i.size, " \
 	"i.mtime_ns, i.ctime_ns, i.atime_ns, i.btime_ns, i.gen, "        \
 	"i.meta_gen, i.synced_gen, i.serial, i.serial_top, i.data, "     \
-	"i.written, i.stored, i.implicit, i.no_data, i.read_only, "      \
+	"i.written, i.stored, i.implicit, i.access, "                    \
 	"i.fsynced, i.doubt, "                                           \
 	"i.content, i.file, i.stamp_size, i.stamp_mtime_ns, "            \
 	"i.stamp_ctime_ns, i.local_bytes"

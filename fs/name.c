@@ -101,6 +101,7 @@ int fs_dir_changed(struct fs_mount *m, struct cache_txn *txn,
 {
 	dir->mtime_ns = dir->ctime_ns = base_wall_ns(m->env);
 	dir->nlink = (uint32_t)((int)dir->nlink + subdirs);
+	tier_dir_changed(m->tier, dir->ino);
 	return cache_inode_put(txn, dir);
 }
 

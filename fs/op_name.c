@@ -140,6 +140,8 @@ static int unlink_in(struct fs_name_op *op, struct cache_txn *txn, bool dir,
 		return err;
 	if (dir != (inode.kind == CACHE_DIR))
 		return dir ? -ENOTDIR : -EISDIR;
+	if (inode.access == CACHE_ACCESS_POLICY)
+		return -EPERM;
 	if (dir)
 		err = cache_dir_is_empty(txn, inode.ino, &empty);
 	if (err < 0 || !empty)

@@ -161,7 +161,7 @@ static int look(struct open_op *op, struct cache_txn *txn)
 	}
 	if (inode->kind != CACHE_FILE)
 		return inode->kind == CACHE_DIR ? -EISDIR : -ENXIO;
-	if (inode->no_data)
+	if (inode->access == CACHE_ACCESS_NONE && inode->data != CACHE_WHOLE)
 		return -EIO;
 	return inode->data != CACHE_WHOLE &&
 		inode->size_bytes <= m->opt.fetch_whole_bytes &&

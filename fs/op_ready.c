@@ -17,9 +17,7 @@ int fs_may_change(struct fs_mount *m, const struct cache_inode *inode)
 		return -EISDIR;
 	if (inode->kind != CACHE_FILE)
 		return -EINVAL;
-	if (inode->no_data)
-		return -EIO;
-	return inode->read_only ? -EPERM : 0;
+	return inode->access == CACHE_ACCESS_ALL ? 0 : -EPERM;
 }
 
 void fs_kill_setid(struct cache_inode *inode)

@@ -72,6 +72,10 @@ static int check(struct rename_op *op, struct cache_txn *txn, struct move *mv)
 		return -EEXIST;
 	if (!mv->exists && (op->flags & RENAME_EXCHANGE))
 		return -ENOENT;
+	/* A rename is a copy, and a replacement a write. */
+	if (mv->inode.access != CACHE_ACCESS_ALL ||
+		(mv->exists && mv->target.access != CACHE_ACCESS_ALL))
+		return -EPERM;
 	if (dir)
 		err = cache_is_below(
 			txn, op->new_parent, mv->inode.ino, &below);

@@ -145,6 +145,8 @@ static int change(struct setattr_op *op, struct cache_txn *txn,
 	err = set_times(op, inode);
 	inode->ctime_ns = base_wall_ns(op->call.m->env);
 	*ret_told = is_told(&before, inode);
+	if (*ret_told && inode->access > CACHE_ACCESS_READ)
+		return -EPERM; /* metadata cannot be set, either */
 	if (*ret_told) {
 		inode->meta_gen++;
 		/* A directory that is only a prefix gets a marker to carry

@@ -256,7 +256,7 @@ static int choose(void *arg, const struct cache_dentry *dentry,
 
 	c->next = dentry->cookie;
 	if (inode->kind == CACHE_FILE && inode->data != CACHE_WHOLE &&
-		!inode->no_data && inode->size_bytes > 0 &&
+		inode->access != CACHE_ACCESS_NONE && inode->size_bytes > 0 &&
 		inode->size_bytes <= c->whole_max) {
 		c->files[c->nr].ino = inode->ino;
 		c->files[c->nr].cookie = dentry->cookie;

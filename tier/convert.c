@@ -243,6 +243,17 @@ static void default_attrs(struct tier *tier, const struct blob_posix *posix,
 		ret->mode = tier->cfg.file_mode;
 }
 
+static enum cache_access access_of(const struct blob_props *props)
+{
+	if (props->archived)
+		return CACHE_ACCESS_NONE;
+	if (props->immutable)
+		return CACHE_ACCESS_POLICY;
+	return props->type == BLOB_TYPE_APPEND || props->type == BLOB_TYPE_PAGE
+		? CACHE_ACCESS_READ
+		: CACHE_ACCESS_ALL;
+}
+
 void tier_remote_from_entry(struct tier *tier, const struct blob_entry *entry,
 	struct cache_remote *ret, struct blob_mark *ret_mark)
 {
@@ -257,6 +268,7 @@ void tier_remote_from_entry(struct tier *tier, const struct blob_entry *entry,
 	ret->size_bytes = props->size_bytes;
 	ret->kind = kind_of(posix.kind);
 	ret->slash = entry->slash;
+	ret->access = access_of(props);
 	ret->has_md5 = props->has_md5;
 	memcpy(ret->md5, props->md5, sizeof(ret->md5));
 	ret->has_list = props->has_list;

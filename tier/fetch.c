@@ -125,7 +125,7 @@ static int load_file(struct tier_fetches *f, struct cache_txn *txn,
 		return err;
 	if (inode.kind != CACHE_FILE)
 		return -EINVAL;
-	if (inode.no_data)
+	if (inode.access == CACHE_ACCESS_NONE)
 		return -EIO;
 	if (file == NULL) {
 		file = base_calloc(1, sizeof(*file));

@@ -221,6 +221,7 @@ static void begin_flushes(void *arg)
 	struct flush *flush;
 	uint64_t seq = UINT64_MAX;
 
+	tier_dirs_enter(line->tier, 0);
 	try_refused_again(line);
 	confirm_flushed(line);
 	if (cache_read(line->tier->cache, &txn) == 0) {

@@ -35,6 +35,10 @@
  * are joined. */
 #define TIER_KEEP_COPY_BYTES (64 * TIER_MIB)
 
+/* Directories whose new mtime waits to be told: some MiB.  Of the oldest
+ * beyond it the time stays on this host. */
+#define TIER_DIRS_MAX 65536
+
 /* ---- sending ---- */
 
 /* Rows under way at once: 1000 / RTT_ms x this is the ceiling of new small

@@ -32,6 +32,7 @@ struct walk {
 	struct tier_lists *lists;
 	uint64_t ino;
 	bool begun, first_done;
+	bool slash;		 /* a marker "DIR/" was seen */
 	struct tier_calls first; /* wait for the first page */
 	struct tier_calls calls; /* wait for the whole */
 	char *path;		 /* of the directory when it began (D1) */

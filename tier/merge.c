@@ -53,6 +53,7 @@ static void take_attrs(
 	inode->rdev = remote->attrs.rdev;
 	inode->mtime_ns = remote->attrs.mtime_ns;
 	inode->ctime_ns = remote->attrs.mtime_ns;
+	inode->access = remote->access;
 	inode->meta_gen++;
 }
 
@@ -269,14 +270,14 @@ int tier_late(struct tier *tier, struct cache_txn *txn,
 	struct cache_sent sent;
 	int err;
 
-	if (!mark->present ||
-		memcmp(mark->commit.host, cache_host(tier->cache)->bytes,
-			CACHE_ID_BYTES) != 0)
+	if (!mark->present)
 		return 0;
 	err = cache_sent_get(txn, mark->commit.number, &sent);
 	if (err < 0)
 		return err == -ENOENT ? 0 : err;
 	err = sent.settled && strcmp(sent.name, remote->name) == 0 &&
+		memcmp(mark->commit.host, sent.host.bytes, CACHE_ID_BYTES) ==
+			0 &&
 		tier_is_sent(&sent, remote);
 	remote->content = sent.content;
 	cache_sent_fini(&sent);
@@ -349,15 +350,21 @@ static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 {
 	size_t len;
 	const char *name = tier_path_last(remote->name, &len);
+	bool same = old != NULL && strcmp(old->etag, remote->etag) == 0 &&
+		old->slash == remote->slash;
 	int err;
 
-	if (old != NULL && strcmp(old->etag, remote->etag) == 0 &&
-		old->slash == remote->slash) {
+	/* A tier or a policy comes and goes under the same ETag. */
+	if (same && old->access == remote->access) {
 		err = note_tags(txn, old, remote);
 		return err < 0 ? err
 			       : tier_merge_same(tier, txn, parent, name, old);
 	}
-	if (old != NULL && tier_same_bytes(old, remote)) /* M2 */
+	if (same && old->has_list) {
+		remote->has_list = true; /* a listing does not say it */
+		memcpy(remote->list, old->list, sizeof(remote->list));
+	}
+	if (same || (old != NULL && tier_same_bytes(old, remote))) /* M2 */
 		remote->content = old->content;
 	else if (is_written(txn, parent, name))
 		return 0;
@@ -440,6 +447,50 @@ int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	if (err < 0 || !may)
 		return err;
 	return show_prefix(tier, txn, parent, name, entry->name);
+}
+
+int tier_merge_slash(struct tier *tier, struct cache_txn *txn, uint64_t ino,
+	const char *path, const struct blob_entry *entry, uint64_t start_seq)
+{
+	struct base_str name = BASE_STR_INIT;
+	struct cache_remote old, remote = { 0 };
+	struct cache_inode dir;
+	struct blob_mark mark;
+	bool known, may;
+	int err;
+
+	base_str_printf(&name, "%s/", path);
+	known = cache_remote_get(txn, name.data, &old) == 0;
+	err = known || entry != NULL
+		? may_change(tier, txn, name.data, known ? old.known_seq : 0,
+			  start_seq, &may)
+		: -ENOENT;
+	if (err < 0 || !may)
+		goto out;
+	if (entry == NULL) {
+		err = tier_remote_gone(tier, txn, name.data);
+		goto out;
+	}
+	tier_remote_from_entry(tier, entry, &remote, &mark);
+	free(remote.name);
+	remote.name = name.data;
+	remote.kind = CACHE_DIR;
+	remote.known_seq = start_seq;
+	if (!known || strcmp(old.etag, remote.etag) != 0)
+		err = cache_remote_put(txn, &remote);
+	if (err == 0)
+		err = cache_inode_get(txn, ino, &dir);
+	if (err == 0 && dir.implicit) {
+		take_attrs(&dir, &remote);
+		err = cache_inode_put(txn, &dir);
+	}
+	remote.name = NULL;
+	cache_remote_fini(&remote);
+out:
+	if (known)
+		cache_remote_fini(&old);
+	base_str_fini(&name);
+	return err == -ENOENT ? 0 : err;
 }
 
 int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,

@@ -16,7 +16,9 @@
  *   O6  a row of this epoch, or the newest of the line, takes the new state,
  *       and so does one whose data file was changed in place (its writer never
  *       closed it: there is nothing left to keep); otherwise the name gets a
- *       second row and the first keeps its state.
+ *       second row and the first keeps its state;
+ *   O7  before the last name of a directory without a marker goes, the marker
+ *       is made, in an earlier epoch: the directory would go with it.
  *
  * All of this runs inside the write transaction of the change, so the memory
  * in struct tier_order is guarded by the cache's single writer.  An aborted
@@ -346,6 +348,61 @@ static int settle_conflict(struct cache_txn *txn, const char *path)
 		: 0;
 }
 
+int tier_order_keep_dir(
+	struct tier *tier, struct cache_txn *txn, const char *path)
+{
+	struct cache_inode dir;
+	bool marked, empty = false;
+	size_t len;
+	char *parent;
+	int err;
+
+	tier_path_last(path, &len);
+	if (len == 0)
+		return 0; /* the container stays without */
+	parent = base_strdup(path);
+	parent[len] = '\0';
+	err = tier_order_shows(txn, parent, &marked);
+	if (err == 0 && !marked)
+		err = cache_resolve(txn, parent, &dir);
+	if (err == 0 && !marked && dir.kind == CACHE_DIR && dir.implicit)
+		err = cache_dir_is_empty(txn, dir.ino, &empty);
+	if (err == 0 && empty) {
+		dir.implicit = false;
+		err = cache_inode_put(txn, &dir);
+	}
+	if (err == 0 && empty) {
+		tier_order_next(tier, TIER_CLASS_NEW);
+		err = tier_order_put(
+			tier, txn, parent, &dir, TIER_CLASS_NEW, 0);
+	}
+	free(parent);
+	return err == -ENOENT || err == -ENOTDIR ? 0 : err;
+}
+
+/* The other marker of a directory, "d/", goes with it, in the same epoch. */
+static int delete_slash(struct tier *tier, struct cache_txn *txn,
+	const char *path, uint64_t dir_ino)
+{
+	struct base_str name = BASE_STR_INIT;
+	struct cache_inode dir;
+	bool shown;
+	int err;
+
+	if (dir_ino == 0 || cache_inode_get(txn, dir_ino, &dir) < 0 ||
+		dir.kind != CACHE_DIR)
+		return 0;
+	base_str_printf(&name, "%s/", path);
+	err = tier_order_shows(txn, name.data, &shown);
+	if (err == 0 && shown) {
+		tier_order_next(tier, TIER_CLASS_DELETE);
+		err = tier_order_put(
+			tier, txn, name.data, NULL, TIER_CLASS_DELETE, 0);
+	}
+	base_str_fini(&name);
+	return err;
+}
+
 int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 	const struct cache_inode *inode, enum tier_change change,
 	uint64_t displaced)
@@ -378,10 +435,13 @@ int tier_enter(struct tier *tier, struct cache_txn *txn, const char *path,
 			err = tier_order_shows(txn, path, &shown);
 		if (err < 0)
 			return err;
-		if (!shown) {
+		err = delete_slash(tier, txn, path, displaced);
+		if (err == 0 && !shown)
 			err = tier_order_fall_out(tier, txn, path, true);
-			return err < 0 ? err : 0;
-		}
+		if (err >= 0)
+			err = tier_order_keep_dir(tier, txn, path);
+		if (err < 0 || !shown)
+			return err;
 		tier_order_next(tier, TIER_CLASS_DELETE);
 		return tier_order_put(
 			tier, txn, path, NULL, TIER_CLASS_DELETE, displaced);
@@ -427,6 +487,9 @@ int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
 	}
 	if (err < 0)
 		return err;
+	err = tier_order_keep_dir(tier, txn, old_path);
+	if (err < 0)
+		goto out;
 	if (old_shown || old_name != NULL)
 		class = TIER_CLASS_RENAME;
 	tier_order_next(tier, class);
@@ -437,6 +500,7 @@ int tier_enter_rename(struct tier *tier, struct cache_txn *txn,
 			old_name != NULL ? old_name : old_path, NULL,
 			TIER_CLASS_DELETE, inode->ino);
 	}
+out:
 	free(old_name);
 	return err;
 }

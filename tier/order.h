@@ -25,6 +25,9 @@ int tier_order_join(
 
 /* The phase of a row in a group. */
 uint8_t tier_order_phase(enum cache_kind kind, enum tier_class class);
+/* O7: `path` has lost its name here, and is about to in the store. */
+int tier_order_keep_dir(
+	struct tier *tier, struct cache_txn *txn, const char *path);
 
 /* order_dir.c: below the new name of a directory whose rename is still owed a
  * blob may be where it was.  Where the store has what is `path` here;

@@ -238,6 +238,9 @@ static int enter(struct renaming *r, const struct cache_inode *inode,
 
 	if (err < 0)
 		return err;
+	err = tier_order_keep_dir(tier, r->txn, r->old_path);
+	if (err < 0)
+		return err;
 	tier_order_next(tier, TIER_CLASS_RENAME);
 	err = tier_order_fall_out(tier, r->txn, r->old_path, false);
 	shown |= err > 0;

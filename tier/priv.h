@@ -63,6 +63,7 @@ struct tier_lists;   /* list.c */
 struct tier_line;    /* line.c */
 struct tier_jobs;    /* prefetch.c */
 struct tier_target;  /* target.c */
+struct tier_dirs;    /* dirs.c */
 
 struct tier {
 	struct tier_config cfg; /* with its own host_name */
@@ -76,6 +77,7 @@ struct tier {
 	struct tier_lists *lists;
 	struct tier_line *line;
 	struct tier_gone *gone;
+	struct tier_dirs *dirs;
 	/* WRITEBACK section 6: rises with every request sent or completed. */
 	_Atomic uint64_t known_seq;
 	_Atomic uint64_t hit_bytes, miss_bytes, sent_bytes;
@@ -125,6 +127,11 @@ void tier_list_recheck(struct tier *tier, const char *path);
 int tier_lists_open(struct tier *tier);
 void tier_lists_stop(struct tier *tier);
 void tier_lists_close(struct tier *tier);
+
+void tier_dirs_open(struct tier *tier);
+void tier_dirs_close(struct tier *tier);
+/* Enters the mtimes of directories that were quiet for so long. */
+int tier_dirs_enter(struct tier *tier, int64_t quiet_ns);
 
 int tier_line_open(struct tier *tier);
 void tier_line_start(struct tier *tier);
@@ -242,6 +249,11 @@ int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
 	uint64_t parent, const char *name, uint64_t start_seq);
 
+/* The walk of a directory saw, or did not see (NULL), a marker whose blob is
+ * called "DIR/".  Its row has that name; it gives the directory its attributes
+ * if nothing else does, and goes with it. */
+int tier_merge_slash(struct tier *tier, struct cache_txn *txn, uint64_t ino,
+	const char *path, const struct blob_entry *entry, uint64_t start_seq);
 /* All names of a directory that is gone; 1: one of them stays. */
 int tier_merge_absent_dir(struct tier *tier, struct cache_txn *txn,
 	uint64_t ino, uint64_t start_seq);

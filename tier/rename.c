@@ -56,6 +56,9 @@ static int expand_one(struct expand *x, size_t i)
 
 	base_str_puts(&path, prefix->new_dir);
 	base_str_puts(&path, x->names[i] + strlen(prefix->old_dir));
+	/* A marker "d/" becomes the plain one. */
+	if (path.data[path.len - 1] == '/')
+		path.data[--path.len] = '\0';
 	err = cache_resolve(x->txn, path.data, &inode);
 	row.epoch = prefix->epoch;
 	row.group = x->group;

@@ -28,18 +28,22 @@ static const char *base_etag(struct work *w)
 	return w->has_base ? w->base.etag : "";
 }
 
-static bool commit_is(
-	struct work *w, const struct blob_commit_id *id, uint64_t number)
+/* A cache on a cloned disk has another host id than what it sent before. */
+static bool commit_is(const struct blob_commit_id *id,
+	const struct cache_id *host, uint64_t number)
 {
 	return number != 0 && id->number == number &&
-		memcmp(id->host, cache_host(w->tier->cache)->bytes,
-			CACHE_ID_BYTES) == 0;
+		memcmp(id->host, host->bytes, CACHE_ID_BYTES) == 0;
 }
 
 static bool is_parent(struct work *w, const struct blob_mark *mark)
 {
+	const struct cache_id *host = w->sent.number != 0
+		? &w->sent.host
+		: cache_host(w->tier->cache);
+
 	for (unsigned i = 0; mark->present && i < mark->parents_nr; i++) {
-		if (commit_is(w, &mark->parents[i], w->commit))
+		if (commit_is(&mark->parents[i], host, w->commit))
 			return true;
 	}
 	return false;
@@ -52,12 +56,13 @@ static bool find_sent(struct work *w, const struct cache_remote *remote,
 	struct cache_txn *txn;
 	bool found = false;
 
-	if (!mark->present || !commit_is(w, &mark->commit, mark->commit.number))
+	if (!mark->present || mark->commit.number == 0)
 		return false;
 	if (cache_read(w->tier->cache, &txn) < 0)
 		return false;
 	if (cache_sent_get(txn, mark->commit.number, ret) == 0) {
-		found = strcmp(ret->name, w->row.name) == 0 &&
+		found = commit_is(&mark->commit, &ret->host, ret->number) &&
+			strcmp(ret->name, w->row.name) == 0 &&
 			ret->op != BLOB_DELETE && tier_is_sent(ret, remote);
 		if (!found)
 			cache_sent_fini(ret);

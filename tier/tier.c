@@ -153,6 +153,7 @@ int tier_open(const struct tier_config *config, struct tier **ret_tier)
 		err = tier_fetches_open(t);
 	if (err == 0)
 		err = tier_lists_open(t);
+	tier_dirs_open(t);
 	if (err == 0)
 		err = tier_line_open(t);
 	if (err < 0) {
@@ -170,6 +171,7 @@ void tier_start(struct tier *tier)
 
 void tier_stop(struct tier *tier)
 {
+	tier_dirs_enter(tier, 0);
 	base_lock(&tier->mutex);
 	atomic_store(&tier->stopping, true);
 	base_unlock(&tier->mutex);
@@ -188,6 +190,7 @@ void tier_close(struct tier *tier)
 	tier_aheads_close(tier);
 	tier_lists_close(tier);
 	tier_gone_free(tier->gone);
+	tier_dirs_close(tier);
 	base_mutex_fini(&tier->mutex);
 	free(tier->host_name);
 	free(tier);

@@ -177,6 +177,9 @@ int tier_enter_rename_dir(struct tier *tier, struct cache_txn *txn,
 bool tier_tree_known(struct tier *tier, struct cache_txn *txn, uint64_t ino);
 /* An fsync was acknowledged: the next change begins an epoch. */
 void tier_mark_sync(struct tier *tier);
+/* Names came or went in a directory: its new mtime is told when it has been
+ * quiet for writeback_open, and at flush.  Takes no part in the transaction. */
+void tier_dir_changed(struct tier *tier, uint64_t ino);
 /* After the commit of any of these: the line may have work. */
 void tier_kick(struct tier *tier);
 

@@ -169,6 +169,13 @@ static int merge_some(struct walk *walk, size_t from, size_t to)
 		const char *name = tier_path_last(entries[i].name, &len);
 		char shown[CACHE_NAME_MAX + 1];
 
+		if (entries[i].slash && walk->path[0] != '\0' &&
+			strcmp(entries[i].name, walk->path) == 0) {
+			walk->slash = true;
+			err = tier_merge_slash(t, txn, walk->ino, walk->path,
+				&entries[i], walk->start_seq);
+			continue;
+		}
 		if (len != strlen(walk->path) || name[0] == '\0' ||
 			strlen(name) > CACHE_NAME_MAX || is_hidden(walk, name))
 			continue;
@@ -290,6 +297,9 @@ static int walk_complete(struct walk *walk)
 	if (err < 0)
 		return err;
 	err = still_there(walk, txn);
+	if (err == 0 && !walk->slash && walk->path[0] != '\0')
+		err = tier_merge_slash(
+			t, txn, walk->ino, walk->path, NULL, walk->start_seq);
 	if (err == 0)
 		err = cache_listing_set(txn, walk->ino, &listing);
 	if (err < 0) {

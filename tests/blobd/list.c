@@ -114,6 +114,11 @@ static void put_properties(struct listing *l, const struct blobd_blob *b)
 		put_tag(out, "CopySource", b->copy->source);
 		put_tag(out, "CopyStatus", b->copy->status);
 	}
+	if (b->immutable && includes(l, "immutabilitypolicy")) {
+		put_tag(out, "ImmutabilityPolicyUntilDate",
+			"Fri, 01 Jan 2100 00:00:00 GMT");
+		put_tag(out, "ImmutabilityPolicyMode", "unlocked");
+	}
 	put_tag(out, "ServerEncrypted", "true");
 	if (b->props->tags.nr > 0)
 		base_str_printf(

@@ -236,6 +236,12 @@ void blobd_reply_props(struct blobd_req *req, struct blobd_blob *b)
 			blobd_reply_header(
 				req, "x-ms-access-tier-inferred", "true");
 	}
+	if (b->immutable) {
+		blobd_reply_header(req, "x-ms-immutability-policy-until-date",
+			"Fri, 01 Jan 2100 00:00:00 GMT");
+		blobd_reply_header(
+			req, "x-ms-immutability-policy-mode", "unlocked");
+	}
 	if (b->rehydrating)
 		blobd_reply_header(
 			req, "x-ms-archive-status", "rehydrate-pending-to-hot");

@@ -7,6 +7,7 @@ usage: azure_rest.py CONTAINER_URL COMMAND ...
   delete-container                with everything in it
   put NAME [--meta K=V]... [--header K=V]... [--block-size N] [--type T]
                                   bytes from stdin; blocks if N is given
+  fill                            puts each line "NAME TEXT" of stdin
   get NAME [--range A-B]          bytes to stdout
   head NAME                       one "key: value" a line
   list [PREFIX] [--delimiter D] [--json]
@@ -233,6 +234,7 @@ def parse():
     put.add_argument("--block-size", type=int)
     put.add_argument("--type", default="BlockBlob",
                      choices=("BlockBlob", "AppendBlob", "PageBlob"))
+    sub.add_parser("fill")
     get = sub.add_parser("get")
     get.add_argument("name")
     get.add_argument("--range")
@@ -275,6 +277,10 @@ def run(args):
         headers.update(pairs(args.header))
         c.put(args.name, sys.stdin.buffer.read(), headers, args.block_size,
               args.type)
+    elif args.command == "fill":
+        for line in sys.stdin.buffer:
+            name, _, text = line.rstrip(b"\n").partition(b" ")
+            c.put(name.decode(), text, {}, None, "BlockBlob")
     elif args.command == "get":
         headers = {"Range": "bytes=" + args.range} if args.range else {}
         _, data = c.ask("GET", c.name(args.name), headers=headers)

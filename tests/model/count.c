@@ -43,6 +43,7 @@ static const char *const names[COUNT_NR] = {
 	[COUNT_MKDIR] = "mkdir",
 	[COUNT_RMDIR] = "rmdir",
 	[COUNT_SYMLINK] = "symlink",
+	[COUNT_MARKER] = "marker of a prefix",
 	[COUNT_CHMOD] = "chmod",
 	[COUNT_FSYNC] = "fsync",
 	[COUNT_FLUSH] = "flush",

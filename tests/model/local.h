@@ -64,6 +64,10 @@ void local_recover(struct model *m);
 /* After the journal heard of it: as FORGET and the last close do. */
 int local_lose_name(struct model *m, struct cache_txn *txn, uint64_t ino);
 int local_count_links(struct cache_txn *txn, uint64_t dir, int by);
+/* O7: `path` is the last name of a prefix, and about to go: its marker comes
+ * before.  Where that change is noted; -1: none. */
+ssize_t local_note_marker(
+	struct model *m, struct cache_txn *txn, const char *path);
 
 /* ---- read.c ---- */
 

@@ -167,6 +167,7 @@ enum count {
 	COUNT_MKDIR,
 	COUNT_RMDIR,
 	COUNT_SYMLINK,
+	COUNT_MARKER, /* of a prefix, before its last name goes */
 	COUNT_CHMOD,
 	COUNT_FSYNC,
 	COUNT_FLUSH,

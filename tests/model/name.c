@@ -40,6 +40,33 @@ int local_count_links(struct cache_txn *txn, uint64_t dir, int by)
 	return cache_inode_put(txn, &inode);
 }
 
+static int see_name(void *arg, const struct cache_dentry *dentry,
+	const struct cache_inode *inode)
+{
+	(void)dentry, (void)inode;
+	return ++*(unsigned *)arg > 1;
+}
+
+ssize_t local_note_marker(
+	struct model *m, struct cache_txn *txn, const char *path)
+{
+	char dir[256];
+	struct cache_inode parent;
+	unsigned names = 0;
+
+	local_split(path, dir, sizeof(dir));
+	if (dir[0] == '\0' || cache_resolve(txn, dir, &parent) < 0 ||
+		!parent.implicit)
+		return -1;
+	cache_dentry_each(txn, parent.ino, 0, see_name, &names);
+	if (names != 1)
+		return -1;
+	note_change(m, txn, dir, CACHE_DIR, parent.ino,
+		version_add(m, "", 0, 0, false));
+	count(m, COUNT_MARKER);
+	return (ssize_t)m->changes_nr - 1;
+}
+
 static bool remove_name(struct model *m, const char *path, bool dir)
 {
 	char parent_path[256];
@@ -47,6 +74,7 @@ static bool remove_name(struct model *m, const char *path, bool dir)
 	struct cache_inode parent, inode;
 	struct cache_txn *txn;
 	bool empty = true;
+	ssize_t marker;
 	int err;
 
 	assert(cache_write(m->cache, &txn) == 0);
@@ -61,6 +89,7 @@ static bool remove_name(struct model *m, const char *path, bool dir)
 		cache_abort(txn);
 		return false;
 	}
+	marker = local_note_marker(m, txn, path);
 	note_change(m, txn, path, CACHE_GONE, inode.ino, -1);
 	err = cache_dentry_del(txn, parent.ino, name);
 	if (err == 0 && dir)
@@ -77,6 +106,8 @@ static bool remove_name(struct model *m, const char *path, bool dir)
 		err = tier_enter(
 			m->tier, txn, path, NULL, TIER_DELETE, inode.ino);
 	note_epoch(txn, &m->changes[m->changes_nr - 1]);
+	if (marker >= 0)
+		note_epoch(txn, &m->changes[marker]);
 	count(m, dir ? COUNT_RMDIR : COUNT_UNLINK);
 	if (local_is_open(m, inode.ino))
 		count(m, COUNT_UNLINK_OPEN);

@@ -154,6 +154,7 @@ bool call_rename(struct model *m, const char *from, const char *to)
 	struct cache_inode from_parent, to_parent, inode, old;
 	struct cache_txn *txn;
 	bool replaces, empty = true, below = false;
+	ssize_t marker;
 	size_t first;
 	int err;
 
@@ -185,6 +186,9 @@ bool call_rename(struct model *m, const char *from, const char *to)
 			: replaces	? COUNT_RENAME_OVER
 					: COUNT_RENAME);
 	err = catch_up(m, txn, &inode);
+	marker = from_parent.ino == to_parent.ino
+		? -1
+		: local_note_marker(m, txn, from);
 	first = m->changes_nr;
 	note_rename(m, txn, from, to, &inode);
 	if (err == 0)
@@ -218,6 +222,8 @@ bool call_rename(struct model *m, const char *from, const char *to)
 		else
 			note_epoch(txn, &m->changes[i]);
 	}
+	if (marker >= 0)
+		note_epoch(txn, &m->changes[marker]);
 	if (err == 0 && replaces)
 		err = local_lose_name(m, txn, old.ino);
 	model_say(m, "    rename %s %s ino %llu%s epoch %llu", from, to,

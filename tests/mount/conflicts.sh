@@ -8,7 +8,7 @@ t_begin
 
 rest() { "$TOP/tests/lib/azure_rest.py" "$BLOBD_URL/races" "$@"; }
 remote() { printf '%s' "$2" | rest put "$1"; }
-flush() { "$FOREBAY" flush "$MNT" >"$T/flush.log" 2>&1 || t_fail "flush"; }
+flush() { "$FOREBAY" flush "$MNT" >"$T/flush.log" 2>&1 || t_fail "flush: $(cat "$T/flush.log")"; }
 is_held() { [ "$(blobd_held)" -ge 1 ]; }
 copy_of() { find "$MNT" -name "$1.conflict-*"; }
 # lose NAME MINE THEIRS: a race that we lose.

@@ -156,7 +156,23 @@ static void set_version_1(struct test_cache *t)
 		"ALTER TABLE remote DROP COLUMN list;"
 		"ALTER TABLE sent DROP COLUMN list;"
 		"ALTER TABLE conflict DROP COLUMN remote_host;"
+		"ALTER TABLE remote DROP COLUMN access;"
+		"ALTER TABLE inode DROP COLUMN access;"
+		"ALTER TABLE inode ADD COLUMN no_data INTEGER;"
+		"ALTER TABLE inode ADD COLUMN read_only INTEGER;"
+		"UPDATE inode SET no_data = 1 WHERE ino = 1;"
 		"CREATE TABLE manifest(content BLOB)");
+}
+
+static enum cache_access root_access(struct test_cache *t)
+{
+	struct cache_inode root;
+	struct cache_txn *txn;
+
+	ck_assert_int_eq(cache_read(t->cache, &txn), 0);
+	ck_assert_int_eq(cache_inode_get(txn, CACHE_ROOT_INO, &root), 0);
+	cache_abort(txn);
+	return root.access;
 }
 
 START_TEST(older_index_is_copied_and_migrated)
@@ -169,6 +185,7 @@ START_TEST(older_index_is_copied_and_migrated)
 	set_version_1(t);
 	ck_assert(!test_reopen(t).fresh);
 	ck_assert(test_has_name(t, "d"));
+	ck_assert_int_eq(root_access(t), CACHE_ACCESS_NONE);
 	snprintf(path, sizeof(path), "%s/" CACHE_INDEX_FILE ".v1", t->dir);
 	ck_assert_int_eq(access(path, F_OK), 0);
 	test_cache_free(t);

@@ -35,7 +35,8 @@ START_TEST(inode_comes_back_as_it_was)
 	in.serial = 8;
 	in.serial_top = 9;
 	in.data = CACHE_PART;
-	in.written = in.stored = in.implicit = in.no_data = in.read_only = true;
+	in.written = in.stored = in.implicit = true;
+	in.access = CACHE_ACCESS_NONE;
 	memset(&in.content, 0xa1, sizeof(in.content));
 	memset(&in.file, 0xb2, sizeof(in.file));
 	in.stamp = (struct cache_stamp){ 11, 12, 13 };

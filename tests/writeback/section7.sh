@@ -9,7 +9,7 @@ t_begin
 
 rest() { "$TOP/tests/lib/azure_rest.py" "$BLOBD_URL/races" "$@"; }
 remote() { printf '%s' "$2" | rest put "$1"; }
-flush() { "$FOREBAY" flush "$MNT" >"$T/flush.log" 2>&1 || t_fail "flush"; }
+flush() { "$FOREBAY" flush "$MNT" >"$T/flush.log" 2>&1 || t_fail "flush: $(cat "$T/flush.log")"; }
 is_held() { [ "$(blobd_held)" -ge 1 ]; }
 gone() { [ ! -e "$1" ]; }
 conflicts() { t_status conflicts; }
