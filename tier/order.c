@@ -9,7 +9,9 @@
  *       of a run of symlinks;
  *   O3  a change of another kind begins an epoch;
  *   O4  so does the first change after an fsync, after a file large enough to
- *       be staged, and after 200 ms without a change;
+ *       be staged, after 200 ms without a change, and when the epoch is 200 ms
+ *       old: with several programs at work there is always a change, and what
+ *       one of them does 200 ms apart must still not pass each other;
  *   O5  a name that was never sent and is gone again costs nothing; if it was
  *       deleted and a replacement that entered after it is still owed, the
  *       epochs between are joined first: the replacement may name it;
@@ -71,12 +73,15 @@ void tier_order_next(struct tier *tier, enum tier_class class)
 	int64_t now = base_boot_ns(tier->env);
 	bool next = class != o->last || class == TIER_CLASS_REPLACE ||
 		class == TIER_CLASS_RENAME || o->after_staged ||
-		now - o->last_ns >= TIER_EPOCH_GAP_NS;
+		now - o->last_ns >= TIER_EPOCH_GAP_NS ||
+		now - o->began_ns >= TIER_EPOCH_GAP_NS;
 
 	if (atomic_exchange(&o->after_sync, false))
 		next = true;
-	if (next)
+	if (next) {
 		o->epoch++;
+		o->began_ns = now;
+	}
 	o->last = class;
 	o->last_ns = now;
 	o->after_staged = false;

@@ -48,7 +48,7 @@ enum tier_class { /* of a change, for the epochs */
 struct tier_order {
 	uint64_t epoch;
 	enum tier_class last;
-	int64_t last_ns;
+	int64_t last_ns, began_ns; /* the last change; this epoch */
 	bool is_empty;	   /* nothing has entered it since a group was closed */
 	bool after_staged; /* the last change ends its epoch */
 	uint64_t replacement_seq; /* of the newest replacement entered */

@@ -78,6 +78,41 @@ START_TEST(many_small_files_arrive)
 }
 END_TEST
 
+static uint64_t epoch_of(const char *path)
+{
+	struct cache_owed row;
+	struct cache_txn *txn;
+	uint64_t epoch = 0;
+
+	ck_assert_int_eq(cache_read(rig.cache, &txn), 0);
+	if (cache_owed_newest_unsent(txn, path, &row) == 0) {
+		epoch = row.epoch;
+		cache_owed_fini(&row);
+	}
+	cache_abort(txn);
+	return epoch;
+}
+
+/* O4: however many others are made meanwhile. */
+START_TEST(new_names_of_different_times_have_an_order)
+{
+	int64_t end = base_boot_ns(rig.env) + 250 * 1000000ll;
+	uint64_t first;
+	char name[32];
+
+	rig_write(&rig, "first", "x");
+	first = epoch_of("first");
+	ck_assert_uint_ne(first, 0);
+	for (int i = 0; base_boot_ns(rig.env) < end; i++) {
+		snprintf(name, sizeof(name), "other-%d", i);
+		rig_write(&rig, name, "x");
+		usleep(20 * 1000);
+	}
+	rig_write(&rig, "last", "x");
+	ck_assert_uint_gt(epoch_of("last"), first);
+}
+END_TEST
+
 START_TEST(a_replacement_arrives)
 {
 	rig_write(&rig, "a", "one");
@@ -422,6 +457,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_written_file_arrives);
 	tcase_add_test(tc, many_small_files_arrive);
+	tcase_add_test(tc, new_names_of_different_times_have_an_order);
 	tcase_add_test(tc, a_replacement_arrives);
 	tcase_add_test(tc, a_deleted_file_goes);
 	tcase_add_test(tc, a_temporary_file_costs_nothing);
