@@ -18,6 +18,14 @@ fi
 data_requests() {
   blobd_counts | jq '.requests | .get + .head + .blocks'
 }
+# revalidated ROUNDS: by listing, and nothing was fetched.  A name that is
+# wanted while its directory of many pages is being listed is asked for alone:
+# a few where this machine is slow.
+revalidated() {
+  t_eq "fetched" "$(blobd_count get)" 0
+  heads=$(blobd_count head)
+  [ "$heads" -le $((total * $1 / 50)) ] || t_fail "$heads names asked for alone"
+}
 
 read_all() { "$CONTENT" tree "$MNT" "" 8 $SIZE; }
 
@@ -87,7 +95,7 @@ find "$MNT/tree" "$MNT/wide" -type f -newermt @0 >"$T/names"
 xargs -n 500 cat <"$T/names" >/dev/null
 rounds=$((1 + ($(date +%s) - begin) / 3))
 t_eq "files" "$(wc -l <"$T/names")" "$total"
-t_eq "data requests" "$(data_requests)" 0
+revalidated $rounds
 lists=$(blobd_count list)
 echo "$total files revalidated with $lists list requests in $rounds round(s)"
 [ "$lists" -ge $((dirs / 2)) ] || t_fail "nothing was revalidated"
@@ -103,7 +111,7 @@ blobd_counts_reset >/dev/null
 begin=$(date +%s)
 head -n 1000 "$T/names" | xargs stat -c %s >/dev/null
 rounds=$((1 + ($(date +%s) - begin) / 3))
-t_eq "data requests" "$(data_requests)" 0
+revalidated $rounds
 lists=$(blobd_count list)
 echo "1000 files stat'ed with $lists list requests"
 [ "$lists" -gt 0 ] || t_fail "nothing was revalidated"
