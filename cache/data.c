@@ -6,10 +6,11 @@
  * INO, so `spread` and `place_of` are part of the on-disk form: they hold as
  * long as the list of directories does (index.c keeps it in `meta`).
  *
- * Durable: a file's bytes by fdatasync, its name by an fsync of HH.  `made`
- * counts the files made in an HH, `synced` says how many of them the last
- * fsync surely covered; so many syncs in one HH share its fsync.  A process
- * begins with made = 1, because the one before it may have died in between.
+ * Durable: a file's bytes by fdatasync, its name by the same where the file
+ * system is known to do so (prepare.c), else by an fsync of HH.  `made` counts
+ * the files made in an HH, `synced` says how many of them the last fsync surely
+ * covered; so many syncs in one HH share its fsync.  A process begins with
+ * made = 1, because the one before it may have died in between.
  *
  * Unlinking a large file is slow and nobody waits for it, except eviction,
  * which promised the room: it drains the queue itself.  A file goes only when
@@ -190,7 +191,7 @@ int cache_data_sync(struct cache *cache, uint64_t ino, uint64_t serial)
 		err = -errno;
 	close(fd);
 	place_of(cache, ino, serial, &p);
-	if (err == 0)
+	if (err == 0 && !p.dir->syncs_names)
 		err = sync_hh(p.dir, p.hh);
 	if (err != 0)
 		log_error("cache: %s in %s: %s", p.rel, cache->dirs[p.dir_nr],

@@ -41,6 +41,8 @@ struct cache_data_dir {
 	int fd;	      /* DIR/data */
 	bool same_fs; /* as one before it: syncfs of that one is enough */
 	bool fresh;   /* made by this cache_data_prepare() */
+	/* A sync of a new file makes its name durable, too. */
+	bool syncs_names;
 	_Atomic uint64_t made[CACHE_HH_NR], synced[CACHE_HH_NR];
 };
 

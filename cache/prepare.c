@@ -57,11 +57,26 @@ static int refuse(
 	return err;
 }
 
-static int check_fs(struct cache *cache, int fd, const char *dir, char *why,
-	size_t why_bytes)
+/* A file is made, with its name, in one transaction of these file systems'
+ * journals, and a sync of it commits that.  (ext4 without a journal syncs the
+ * directory by itself.) */
+static bool syncs_names(const struct statfs *fs)
 {
+	switch ((unsigned long)fs->f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int check_fs(
+	struct cache *cache, int fd, size_t i, char *why, size_t why_bytes)
+{
+	const char *name, *dir = cache->dirs[i];
 	struct statfs fs;
-	const char *name;
 
 	if (fstatfs(fd, &fs) != 0)
 		return refuse(why, why_bytes, dir, -errno, strerror(errno));
@@ -81,6 +96,7 @@ static int check_fs(struct cache *cache, int fd, const char *dir, char *why,
 	if (fs.f_type == OVERLAYFS_SUPER_MAGIC ||
 		fs.f_type == ECRYPTFS_SUPER_MAGIC)
 		cache->data->stacked = true;
+	cache->data->dirs[i].syncs_names = syncs_names(&fs);
 	return 0;
 }
 
@@ -169,7 +185,7 @@ static int prepare_dir(struct cache *cache, size_t i, bool *ret_leases,
 	at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (at < 0)
 		return refuse(why, why_bytes, dir, -errno, strerror(errno));
-	err = check_fs(cache, at, dir, why, why_bytes);
+	err = check_fs(cache, at, i, why, why_bytes);
 	if (err != 0)
 		goto out_at;
 	fd = err = make_dir(at, CACHE_DATA_DIR, &made_data);

@@ -334,6 +334,14 @@ void cache_space_delta(struct cache *cache, int64_t bytes)
 		cache_bg_kick(s->bg);
 }
 
+void cache_space_note(struct cache *cache, struct cache_inode *inode,
+	uint64_t allocated_bytes)
+{
+	if (inode->local_bytes == 0 && allocated_bytes != 0)
+		cache_use_enter(cache, inode->ino);
+	inode->local_bytes = allocated_bytes;
+}
+
 int cache_space_account(struct cache_txn *txn, uint64_t ino)
 {
 	struct cache *cache = cache_of(txn);
@@ -350,9 +358,7 @@ int cache_space_account(struct cache_txn *txn, uint64_t ino)
 		return err;
 	if (bytes == inode.local_bytes)
 		return 0;
-	if (inode.local_bytes == 0)
-		cache_use_enter(cache, ino);
-	inode.local_bytes = bytes;
+	cache_space_note(cache, &inode, bytes);
 	return cache_inode_put(txn, &inode);
 }
 

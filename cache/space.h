@@ -41,6 +41,9 @@ void cache_space_kick(struct cache *cache);
 int cache_evict_inode(struct cache *cache, uint64_t ino, uint64_t *ret_bytes);
 /* Re-reads what a data file occupies into the account (open writers). */
 int cache_space_account(struct cache_txn *txn, uint64_t ino);
+/* The same for who has just looked, and is about to write the row. */
+void cache_space_note(struct cache *cache, struct cache_inode *inode,
+	uint64_t allocated_bytes);
 
 struct cache_counts {
 	uint64_t inodes, dirty_files, pins, conflicts;

@@ -183,7 +183,7 @@ int fs_begin_pass(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 
 /* ---- attributes ---- */
 
-int fs_fd_stamp(int fd, struct cache_stamp *ret)
+int fs_fd_look(int fd, struct cache_stamp *ret, uint64_t *ret_allocated_bytes)
 {
 	struct stat st;
 
@@ -192,7 +192,15 @@ int fs_fd_stamp(int fd, struct cache_stamp *ret)
 	ret->size_bytes = (uint64_t)st.st_size;
 	ret->mtime_ns = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
 	ret->ctime_ns = st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec;
+	*ret_allocated_bytes = (uint64_t)st.st_blocks * 512;
 	return 0;
+}
+
+int fs_fd_stamp(int fd, struct cache_stamp *ret)
+{
+	uint64_t allocated;
+
+	return fs_fd_look(fd, ret, &allocated);
 }
 
 void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode)

@@ -535,6 +535,7 @@ struct fs_handles *fs_handles_new(struct fs_mount *m, struct fs_table *table)
 	h->table = table;
 	base_mutex_init(&h->mutex, BASE_RANK_FS_HANDLE);
 	h->free_slot = UINT32_MAX;
+	h->ends_tail = &h->ends;
 	h->may_write = true;
 	getrlimit(RLIMIT_NOFILE, &limit);
 	h->fds_max = limit.rlim_cur > 2 * FS_FDS_KEPT

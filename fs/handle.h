@@ -39,7 +39,8 @@ enum fs_state {
 struct fs_file {
 	uint64_t ino;
 	struct fs_handles *h;
-	struct fs_wait end_wait; /* for the gate, at the end of writing */
+	struct fs_wait end_wait;  /* for the gate, at the end of writing */
+	struct fs_file *end_next; /* under the mutex, in `ends` */
 	/* under the mutex of struct fs_handles */
 	enum fs_state state;
 	unsigned refs;
@@ -157,6 +158,7 @@ void fs_file_read_to(
 bool fs_waiting_bytes(struct fs_handles *h, int64_t bytes);
 /* The state of the data file of a written-to inode, into size and times. */
 void fs_file_attrs(struct fs_handles *h, struct cache_inode *inode);
+int fs_fd_look(int fd, struct cache_stamp *ret, uint64_t *ret_allocated_bytes);
 int fs_fd_stamp(int fd, struct cache_stamp *ret);
 static inline bool fs_stamp_eq(
 	const struct cache_stamp *a, const struct cache_stamp *b)

@@ -58,7 +58,9 @@ struct fs_handles {
 	struct fs_slot *slots;	       /* table->slots_nr of them are used */
 	uint32_t slots_cap, free_slot; /* free_slot: UINT32_MAX none */
 	unsigned fds, fds_max;
-	struct fs_file *written; /* files with `written` */
+	struct fs_file *written;	   /* files with `written` */
+	struct fs_file *ends, **ends_tail; /* whose writing ends */
+	bool ends_posted;		   /* somebody takes them out */
 	bool ticking;
 	bool finished;
 	bool no_pass;	       /* no backing id can be had */

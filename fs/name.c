@@ -1,8 +1,10 @@
 /*
  * What all changes of names share (ops.h).
  *
- * A change first makes the name current (another host may have made or removed
- * it), then checks and does everything in one transaction.
+ * A change needs the name to be current (another host may have made or removed
+ * it), and checks and does everything in one transaction.  Mostly the directory
+ * was listed a while ago, so that its transaction finds out by itself; if it
+ * does not, it is given up (FS_ASK), the store is asked, and it begins again.
  */
 #include "fs/ops.h"
 
@@ -49,39 +51,61 @@ void fs_name_op_refresh(struct fs_name_op *op)
 	fs_call_go(&op->call);
 }
 
+bool fs_name_is_stale(struct fs_name_op *op, struct cache_txn *txn)
+{
+	struct cache_dentry dentry;
+	int err;
+
+	if (op->asked)
+		return false;
+	err = cache_dentry_get(txn, op->parent, op->name, &dentry);
+	return tier_fresh_name_ns(op->call.m->tier, txn, op->parent, op->name,
+		       err == 0) <= 0;
+}
+
+void fs_name_op_ask(struct fs_name_op *op)
+{
+	struct cache_txn *txn;
+	bool stale;
+	int err = cache_read(op->call.m->cache, &txn);
+
+	if (err < 0) {
+		fs_call_err(&op->call, err);
+		return;
+	}
+	stale = fs_name_is_stale(op, txn);
+	cache_abort(txn);
+	op->asked = true;
+	if (stale)
+		fs_name_op_refresh(op);
+	else
+		op->run(&op->call, 0);
+}
+
 void fs_name_op_start(struct fs_name_op *op)
 {
-	struct fs_mount *m = op->call.m;
-	struct cache_dentry dentry;
-	struct cache_txn *txn;
-	int64_t fresh_ns = 0;
 	uint64_t ino;
-	int err;
 
 	if (fs_request_replied(op->call.req, &ino)) {
 		fs_reply_again(op->call.req, ino);
 		fs_call_end(&op->call);
 		return;
 	}
-	err = m->opt.ro ? -EROFS : cache_read(m->cache, &txn);
-	if (err < 0) {
-		fs_call_err(&op->call, err);
-		return;
-	}
-	err = cache_dentry_get(txn, op->parent, op->name, &dentry);
-	if (err == 0 || err == -ENOENT)
-		fresh_ns = tier_fresh_name_ns(
-			m->tier, txn, op->parent, op->name, err == 0);
-	cache_abort(txn);
-	if (err < 0 && err != -ENOENT)
-		fs_call_err(&op->call, err);
-	else if (fresh_ns <= 0)
-		fs_name_op_refresh(op);
+	if (op->call.m->opt.ro)
+		fs_call_err(&op->call, -EROFS);
 	else
 		op->run(&op->call, 0);
 }
 
 /* ---- inside the transaction ---- */
+
+/* The single names that were asked for are not looked at here: their lock comes
+ * before the writer's. */
+bool fs_name_may_be_stale(struct fs_name_op *op, struct cache_txn *txn)
+{
+	return !op->asked &&
+		tier_fresh_dir_ns(op->call.m->tier, txn, op->parent) <= 0;
+}
 
 int fs_dir_get(struct cache_txn *txn, uint64_t ino, struct cache_inode *ret)
 {
@@ -134,7 +158,8 @@ static int check_name(struct fs_name_op *op, struct cache_txn *txn)
 }
 
 int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
-	enum cache_kind kind, mode_t mode, struct cache_inode *ret)
+	enum cache_kind kind, mode_t mode, bool written,
+	struct cache_inode *ret)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(op->call.req);
 	struct fs_mount *m = op->call.m;
@@ -146,8 +171,12 @@ int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
 	if (err < 0)
 		return err;
 	err = cache_dentry_get(txn, op->parent, op->name, &dentry);
-	if (err != -ENOENT)
-		return err == 0 ? -EEXIST : err;
+	if (err != 0 && err != -ENOENT)
+		return err;
+	if (fs_name_may_be_stale(op, txn))
+		return FS_ASK;
+	if (err == 0)
+		return -EEXIST;
 	err = check_name(op, txn);
 	if (err < 0)
 		return err;
@@ -170,6 +199,7 @@ int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
 		ret->gen = 1;
 		ret->serial = ret->serial_top = 1;
 		ret->data = CACHE_WHOLE;
+		ret->written = written;
 	}
 	if (kind == CACHE_FILE || kind == CACHE_SYMLINK)
 		cache_id_new(m->cache, &ret->content);
@@ -197,7 +227,7 @@ int fs_tell(struct fs_mount *m, struct cache_txn *txn, uint64_t parent,
 
 int fs_commit(struct fs_mount *m, struct cache_txn *txn, int err)
 {
-	if (err < 0) {
+	if (err < 0 || err == FS_ASK) {
 		cache_abort(txn);
 		return err;
 	}

@@ -42,7 +42,7 @@ static int make_in(
 	int err;
 
 	err = fs_make_node(&op->name, txn, link ? CACHE_SYMLINK : CACHE_DIR,
-		op->mode, ret);
+		op->mode, false, ret);
 	if (err == 0 && link) {
 		ret->size_bytes = strlen(op->target);
 		err = cache_target_set(txn, ret->ino, op->target);
@@ -69,6 +69,10 @@ static void make_run(struct fs_call *call, int err)
 	err = cache_write(m->cache, &txn);
 	if (err == 0)
 		err = fs_commit(m, txn, make_in(op, txn, &inode));
+	if (err == FS_ASK) {
+		fs_name_op_ask(&op->name);
+		return;
+	}
 	if (err < 0)
 		fs_reply_err(call->req, err);
 	else
@@ -131,6 +135,8 @@ static int unlink_in(struct fs_name_op *op, struct cache_txn *txn, bool dir,
 	bool empty = true;
 	int err;
 
+	if (fs_name_may_be_stale(op, txn))
+		return FS_ASK;
 	err = fs_dir_get(txn, op->parent, &parent);
 	if (err == 0)
 		err = cache_dentry_get(txn, op->parent, op->name, &dentry);
@@ -173,12 +179,15 @@ static void unlink_txn(struct fs_call *call, bool dir)
 			call->m, txn, unlink_in(op, txn, dir, &nameless));
 	if (err < 0 && nameless != 0)
 		fs_handles_nameless(call->m->handles, nameless, false);
-	fs_call_err(call, err);
+	if (err == FS_ASK)
+		fs_name_op_ask(op);
+	else
+		fs_call_err(call, err);
 }
 
 int fs_unlink_name(struct fs_mount *m, uint64_t parent, const char *name)
 {
-	struct fs_name_op op = { .call.m = m, .parent = parent };
+	struct fs_name_op op = { .call.m = m, .parent = parent, .asked = true };
 	struct cache_txn *txn;
 	uint64_t nameless = 0;
 	int err;
@@ -223,13 +232,19 @@ static void rmdir_run(struct fs_call *call, int err)
 	struct cache_dentry dentry;
 	struct cache_txn *txn;
 	int64_t fresh_ns = 1;
+	bool ask = false;
 
 	err = cache_read(m->cache, &txn);
 	if (err == 0) {
+		ask = fs_name_is_stale(op, txn);
 		err = cache_dentry_get(txn, op->parent, op->name, &dentry);
 		if (err == 0)
 			fresh_ns = tier_fresh_dir_ns(m->tier, txn, dentry.ino);
 		cache_abort(txn);
+	}
+	if (ask) {
+		fs_name_op_refresh(op);
+		return;
 	}
 	if (err < 0) {
 		fs_call_err(call, err);

@@ -66,6 +66,10 @@ static void reply(struct open_op *op)
 	if (op->create) {
 		fs_entry_fill(m, &op->inode, m->opt.freshness_ns,
 			m->opt.freshness_ns, &e);
+		/* Writes come by the kernel, which forgets what it has at each;
+		 * a store to a mapping does not. */
+		if (!op->ready.rdwr)
+			e.attr_timeout = fs_timeout(m->opt.freshness_ns);
 		err = fuse_reply_create(req, &e, &op->fi);
 	} else {
 		err = fuse_reply_open(req, &op->fi);
@@ -306,8 +310,9 @@ static int create_in(struct open_op *op, struct cache_txn *txn)
 	struct cache_inode *inode = &op->inode;
 	int err, fd;
 
-	err = fs_make_node(&op->name, txn, CACHE_FILE, op->mode, inode);
-	if (err < 0)
+	err = fs_make_node(
+		&op->name, txn, CACHE_FILE, op->mode, is_write(&op->fi), inode);
+	if (err != 0)
 		return err;
 	/* Nobody else knows the number yet: no claim, nobody in the gate. */
 	op->f = fs_file_get(m->handles, inode->ino, NULL);
@@ -315,15 +320,15 @@ static int create_in(struct open_op *op, struct cache_txn *txn)
 	fd = fs_file_fd(m->handles, op->f, inode->serial, true);
 	if (fd < 0)
 		return fd;
-	inode->written = is_write(&op->fi);
 	/* Nobody will close it for writing. */
-	if (!inode->written)
+	if (!inode->written) {
 		err = fs_fd_stamp(fd, &inode->stamp);
-	if (err == 0)
-		err = cache_inode_put(txn, inode);
-	if (err == 0 && !inode->written)
-		err = fs_tell(m, txn, op->name.parent, op->name.name, inode,
-			TIER_NEW, 0);
+		if (err == 0)
+			err = cache_inode_put(txn, inode);
+		if (err == 0)
+			err = fs_tell(m, txn, op->name.parent, op->name.name,
+				inode, TIER_NEW, 0);
+	}
 	if (err == 0)
 		err = fs_call_done(&op->name.call, txn, inode->ino);
 	return err;
@@ -338,6 +343,10 @@ static void create_run(struct fs_call *call, int err)
 	err = cache_write(m->cache, &txn);
 	if (err == 0)
 		err = fs_commit(m, txn, create_in(op, txn));
+	if (err == FS_ASK) {
+		fs_name_op_ask(&op->name);
+		return;
+	}
 	/* Somebody else made it since the kernel looked: without O_EXCL it
 	 * looks again, and then opens it, with the checks of an open. */
 	if (err == -EEXIST && !(op->fi.flags & O_EXCL))

@@ -112,7 +112,7 @@ static int catch_up(
 	close(fd);
 	if (err == 0)
 		err = cache_inode_put(txn, inode);
-	return err == 0 ? cache_space_account(txn, inode->ino) : err;
+	return err;
 }
 
 static int tell(struct rename_op *op, struct cache_txn *txn, struct move *mv,
@@ -336,17 +336,23 @@ static void rename_run(struct fs_call *call, int err)
 	struct fs_mount *m = call->m;
 	struct tier_call *tier_call;
 	struct cache_txn *txn;
-	enum need need;
+	enum need need = NEED_NOTHING;
 	uint64_t ino = 0;
+	bool ask = false;
 
 	if (err == 0)
 		err = cache_read(m->cache, &txn);
 	if (err == 0) {
-		err = find_need(op, txn, &need, &ino);
+		ask = fs_name_is_stale(&op->name, txn);
+		if (!ask)
+			err = find_need(op, txn, &need, &ino);
 		cache_abort(txn);
 	}
-	if (err < 0) {
-		fs_call_err(call, err);
+	if (err < 0 || ask) {
+		if (err < 0)
+			fs_call_err(call, err);
+		else
+			fs_name_op_refresh(&op->name);
 		return;
 	}
 	if (need == NEED_NOTHING) {

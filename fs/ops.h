@@ -27,26 +27,33 @@ void fs_ops_init(void *userdata, struct fuse_conn_info *conn);
 
 /* ---- changes of names (name.c) ---- */
 
-/*
- * A request about one name.  Its `run` is called when the index is current
- * about that name.
- */
+/* Of what runs inside a write transaction: nothing was done, because the name
+ * may not be current; the transaction is given up, and fs_name_op_ask() runs it
+ * again. */
+#define FS_ASK 1
+
+/* A request about one name, and the step that does it. */
 struct fs_name_op {
 	struct fs_call call;
 	uint64_t parent;
 	char name[CACHE_NAME_MAX + 1];
 	fs_step_fn run;
-	bool asked; /* the store, about this name */
+	bool asked; /* the store, about this name; or it need not be */
 };
 
 /* NULL: replied already (the name is too long). */
 void *fs_name_op_new(fuse_req_t req, size_t bytes, fuse_ino_t parent,
 	const char *name, fs_step_fn run);
-/* Asks the store about the name if that is needed, then `run`; or replies, if
- * this was done before. */
+/* `run`; or replies, if this was done before. */
 void fs_name_op_start(struct fs_name_op *op);
+/* Asks the store about the name if that is needed, then `run`. */
+void fs_name_op_ask(struct fs_name_op *op);
 /* Asks the store in any case, then `run`. */
 void fs_name_op_refresh(struct fs_name_op *op);
+/* Must the store be asked about the name?  Inside a read transaction; and with
+ * less to go by, inside any. */
+bool fs_name_is_stale(struct fs_name_op *op, struct cache_txn *txn);
+bool fs_name_may_be_stale(struct fs_name_op *op, struct cache_txn *txn);
 
 /* Inside a write transaction.  A directory that has a name; -ESTALE there is
  * no such inode, -ENOTDIR, -ENOENT it was removed. */
@@ -58,9 +65,11 @@ int fs_dir_changed(struct fs_mount *m, struct cache_txn *txn,
 /* An inode lost one name: held, if it was the last. */
 int fs_unname(
 	struct fs_mount *m, struct cache_txn *txn, struct cache_inode *inode);
-/* Fills in and adds an inode and its name; checks what POSIX wants. */
+/* Fills in and adds an inode and its name; checks what POSIX wants.  FS_ASK if
+ * the name is not current. */
 int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
-	enum cache_kind kind, mode_t mode, struct cache_inode *ret);
+	enum cache_kind kind, mode_t mode, bool written,
+	struct cache_inode *ret);
 /* The journal is told that NAME in PARENT holds `inode` (NULL: nothing). */
 int fs_tell(struct fs_mount *m, struct cache_txn *txn, uint64_t parent,
 	const char *name, const struct cache_inode *inode,

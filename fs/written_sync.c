@@ -9,9 +9,9 @@
 #include "fs/handle_priv.h"
 #include "fs/written.h"
 
-/* What was synced up to `gen` is noted; a writer may go on from there. */
-static int note_synced(struct fs_handles *h, uint64_t ino, uint64_t gen,
-	const struct cache_stamp *now)
+/* What was synced, up to the gen that the row had, is noted; a writer may go on from there. */
+static int note_synced(struct fs_handles *h, const struct cache_inode *was,
+	const struct cache_stamp *now, uint64_t allocated)
 {
 	struct cache_inode inode;
 	struct cache_txn *txn;
@@ -19,10 +19,10 @@ static int note_synced(struct fs_handles *h, uint64_t ino, uint64_t gen,
 
 	if (err < 0)
 		return err;
-	err = cache_inode_get(txn, ino, &inode);
+	err = cache_inode_get(txn, was->ino, &inode);
 	if (err == 0) {
-		if (inode.synced_gen < gen)
-			inode.synced_gen = gen;
+		if (inode.synced_gen < was->gen)
+			inode.synced_gen = was->gen;
 		inode.fsynced = true;
 		if (inode.written) {
 			inode.gen++;
@@ -30,10 +30,10 @@ static int note_synced(struct fs_handles *h, uint64_t ino, uint64_t gen,
 			if (now->mtime_ns != inode.stamp.mtime_ns)
 				inode.mtime_ns = now->mtime_ns;
 		}
+		if (inode.written && inode.serial == was->serial)
+			cache_space_note(h->m->cache, &inode, allocated);
 		err = cache_inode_put(txn, &inode);
 	}
-	if (err == 0 && inode.written)
-		err = cache_space_account(txn, ino);
 	if (err < 0) {
 		cache_abort(txn);
 		return err;
@@ -56,7 +56,7 @@ static int sync_data(struct fs_handles *h, const struct cache_inode *inode)
 		err = cache_data_stat(h->m->cache, inode->ino, inode->serial,
 			&after, &allocated);
 	if (err == 0)
-		err = note_synced(h, inode->ino, inode->gen, &after);
+		err = note_synced(h, inode, &after, allocated);
 	if (err < 0)
 		return err;
 	base_lock(&h->mutex);

@@ -85,6 +85,11 @@ int64_t tier_fresh_dir_ns(struct tier *t, struct cache_txn *txn, uint64_t ino)
 	int64_t left = 0;
 	bool moving = false;
 
+	/* The common case first. */
+	if (cache_listing_get(txn, ino, &listing) == 0)
+		left = left_of(t, &listing);
+	if (left > 0)
+		return left;
 	if (cache_inode_get(txn, ino, &inode) < 0 ||
 		cache_path_of(txn, ino, &path) < 0)
 		left = local_ns(t); /* removed: nothing to ask for */
@@ -94,8 +99,6 @@ int64_t tier_fresh_dir_ns(struct tier *t, struct cache_txn *txn, uint64_t ino)
 		left = local_ns(t);
 	else if (is_ours(txn, path.data ? path.data : "", &inode))
 		left = local_ns(t);
-	else if (cache_listing_get(txn, ino, &listing) == 0)
-		left = left_of(t, &listing);
 	base_str_fini(&path);
 	return left;
 }
