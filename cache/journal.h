@@ -15,13 +15,20 @@ enum cache_owed_state {
 	CACHE_OWED_ASIDE, /* refused for good: out of the line */
 };
 
-/* The order within a group. */
+/* What a row does, for its place within a group. */
 enum cache_owed_phase {
 	CACHE_OWED_NEW,
 	CACHE_OWED_REPLACES,
-	CACHE_OWED_NEWEST, /* of its directory's: given by cache_owed_join() */
-	CACHE_OWED_DELETES,
+	CACHE_OWED_DELETES = 3,
 };
+
+/* The order within a group: see cache_owed_join(). */
+enum cache_join {
+	CACHE_JOIN_IN_ORDER,
+	CACHE_JOIN_BY_PHASE,
+};
+/* The last step of a group. */
+#define CACHE_OWED_STEP_DELETES (1ULL << 62)
 
 /* Files longer than this have an index of their own: they are staged. */
 #define CACHE_OWED_LARGE (8ULL * 1024 * 1024)
@@ -39,8 +46,12 @@ struct cache_owed {
 	char *name;	      /* allocated in results */
 	enum cache_kind kind; /* CACHE_GONE: nothing */
 	enum cache_owed_state state;
-	bool group;    /* joined: all of it or nothing (section 5) */
-	uint8_t phase; /* enum cache_owed_phase: what it would be in a group */
+	/* Rows of one run may pass each other: the epoch that the last fsync,
+	 * large file or pause before it began.  Never above `epoch`. */
+	uint64_t run;
+	bool group;	 /* joined: all of it or nothing (section 5) */
+	uint64_t step;	 /* ... and in this order */
+	uint8_t phase;	 /* enum cache_owed_phase */
 	bool attrs_only; /* bytes are those of the row's time in the store */
 	bool quiet;	 /* may be sent while written: seen quiet */
 	uint8_t change;	 /* enum tier_change, opaque here */
@@ -104,15 +115,14 @@ int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
 /* Unsent files longer than CACHE_OWED_LARGE, likewise. */
 int cache_owed_each_large(struct cache_txn *txn, uint64_t epoch,
 	uint64_t after_seq, cache_owed_fn each, void *arg);
-/* Rows of a group of one phase, in order of seq. */
-int cache_owed_each_phase(struct cache_txn *txn, uint64_t epoch,
-	enum cache_owed_phase phase, cache_owed_fn each, void *arg);
-/* The first phase that a group has rows of; -ENOENT: it is no group. */
-int cache_owed_first_phase(
-	struct cache_txn *txn, uint64_t epoch, enum cache_owed_phase *ret);
-/* Does this epoch have a row for that directory in phase CACHE_OWED_NEW? */
-int cache_owed_new_dir(
-	struct cache_txn *txn, uint64_t epoch, const char *name, bool *ret);
+/* Rows of a group of one step, in order of seq. */
+int cache_owed_each_of_step(struct cache_txn *txn, uint64_t epoch,
+	uint64_t step, cache_owed_fn each, void *arg);
+/* The first step that a group has rows of; -ENOENT: it is no group. */
+int cache_owed_first_step(struct cache_txn *txn, uint64_t epoch, uint64_t *ret);
+/* The highest seq of a step's rows; 0: none. */
+int cache_owed_last_of_step(
+	struct cache_txn *txn, uint64_t epoch, uint64_t step, uint64_t *ret);
 /* Rows below directory `dir` ("" all), set aside included, in order of name. */
 int cache_owed_each_below(
 	struct cache_txn *txn, const char *dir, cache_owed_fn each, void *arg);
@@ -125,10 +135,16 @@ int cache_owed_below(struct cache_txn *txn, const char *path, uint64_t upto_seq,
 	bool *ret_owed, bool *ret_aside);
 /* Joins epochs a..b (WRITEBACK section 5): rows get epoch b and group; of the
  * unsent rows of one name only the newest stays, and it answers for what the
- * others said (attrs_only, displaced).  The newest replacement of each
- * directory gets its phase.  Directory renames get epoch b.  Nothing may enter
- * epoch b any more. */
-int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
+ * others said (attrs_only, displaced).  Directory renames get epoch b.  Nothing
+ * may enter epoch b any more.
+ *
+ * The order of a group is that of its steps.  IN_ORDER: each epoch is one, in
+ * which its rows would have gone alone, but deletions come last: what fell out
+ * may have been what no longer needed them.  BY_PHASE, so that many rows go at
+ * once: new names run by run, then replacements, then the newest of each
+ * directory, then deletions.  In both, what was sent already comes first. */
+int cache_owed_join(
+	struct cache_txn *txn, uint64_t a, uint64_t b, enum cache_join how);
 /* Renames the unsent rows below a directory (not its own) that was never sent
  * there, and those set aside.  Deletions stay where they are. */
 int cache_owed_rename(
@@ -163,6 +179,7 @@ int cache_owed_totals(struct cache_txn *txn, struct cache_owed_totals *ret);
 /* A directory rename, expanded when its turn comes. */
 struct cache_owed_prefix {
 	uint64_t seq, epoch;
+	uint64_t step;		 /* of its new names in a group, 0: none */
 	char *old_dir, *new_dir; /* allocated in results */
 	bool deleting;		 /* all new names are there: old ones go */
 	char *cursor;		 /* last name expanded, or NULL */

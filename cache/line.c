@@ -165,47 +165,47 @@ int cache_owed_each_large(struct cache_txn *txn, uint64_t epoch,
 	return cache_owed_read_each(&q, each, arg);
 }
 
-int cache_owed_each_phase(struct cache_txn *txn, uint64_t epoch,
-	enum cache_owed_phase phase, cache_owed_fn each, void *arg)
+int cache_owed_each_of_step(struct cache_txn *txn, uint64_t epoch,
+	uint64_t step, cache_owed_fn each, void *arg)
 {
 	struct cache_query q;
 
 	cache_db_begin(&q, txn,
 		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_group "
-		"WHERE grp = 1 AND state <> 2 AND epoch = ? AND phase = ? "
+		"WHERE grp = 1 AND state <> 2 AND epoch = ? AND step = ? "
 		"ORDER BY seq");
 	cache_db_bind_u64(&q, epoch);
-	cache_db_bind_i64(&q, phase);
+	cache_db_bind_u64(&q, step);
 	return cache_owed_read_each(&q, each, arg);
 }
 
-int cache_owed_first_phase(
-	struct cache_txn *txn, uint64_t epoch, enum cache_owed_phase *ret)
+int cache_owed_first_step(struct cache_txn *txn, uint64_t epoch, uint64_t *ret)
 {
 	struct cache_query q;
 	int err;
 
 	cache_db_begin(&q, txn,
-		"SELECT phase FROM owed INDEXED BY owed_group WHERE grp = 1 "
-		"AND state <> 2 AND epoch = ? ORDER BY phase LIMIT 1");
+		"SELECT step FROM owed INDEXED BY owed_group WHERE grp = 1 "
+		"AND state <> 2 AND epoch = ? ORDER BY step LIMIT 1");
 	cache_db_bind_u64(&q, epoch);
 	err = cache_db_one(&q);
 	if (err == 0)
-		*ret = (enum cache_owed_phase)cache_db_i64(&q);
+		*ret = cache_db_u64(&q);
 	return cache_db_end(&q, err);
 }
 
-int cache_owed_new_dir(
-	struct cache_txn *txn, uint64_t epoch, const char *name, bool *ret)
+int cache_owed_last_of_step(
+	struct cache_txn *txn, uint64_t epoch, uint64_t step, uint64_t *ret)
 {
 	struct cache_query q;
 
 	cache_db_begin(&q, txn,
-		"SELECT 1 FROM owed INDEXED BY owed_name WHERE name = ? AND "
-		"epoch = ? AND kind = 2 AND phase = 0 AND state <> 2 LIMIT 1");
-	cache_db_bind_name(&q, name);
+		"SELECT seq FROM owed INDEXED BY owed_group WHERE grp = 1 "
+		"AND state <> 2 AND epoch = ? AND step = ? "
+		"ORDER BY seq DESC LIMIT 1");
 	cache_db_bind_u64(&q, epoch);
-	return get_bool(&q, ret);
+	cache_db_bind_u64(&q, step);
+	return get_number(&q, ret);
 }
 
 int cache_owed_each_aside(struct cache_txn *txn, const char *name,
@@ -389,6 +389,8 @@ static int take_over(struct cache_txn *txn, const struct cache_owed *older,
 
 	if (carry) {
 		next->phase = older->phase;
+		next->run = older->run;
+		next->step = older->step;
 		next->attrs_only = false;
 		next->ino = older->ino;
 		next->serial = older->serial;
@@ -467,21 +469,39 @@ static int run_epoch_sql(struct cache_txn *txn, const char *sql, uint64_t epoch)
 }
 #define run_epoch(txn, sql, epoch) run_epoch_sql(txn, CACHE_SQL(sql), epoch)
 
-/* Of each directory's replacements in a group the newest: found from the end,
- * by a table, so that memory does not grow with their number. */
+/*
+ * Steps are numbered by epochs, with room for those of BY_PHASE between two of
+ * them: 4e is where epoch e would go; new names of run r go with 4r, and after
+ * all of epochs <= b come replacements, 4b + 1, and the newest of each
+ * directory, 4b + 2.
+ */
+static int join_in_order(struct cache_txn *txn, uint64_t a, uint64_t b)
+{
+	return run_range(txn,
+		"UPDATE owed INDEXED BY owed_line SET epoch = ?2, grp = 1, "
+		"step = CASE WHEN state = 1 THEN 0 "
+		"WHEN phase = 3 THEN 1 << 62 WHEN grp = 1 THEN step "
+		"ELSE epoch * 4 END "
+		"WHERE state <> 2 AND epoch BETWEEN ?1 AND ?2",
+		a, b);
+}
+
+/* The newest replacements of each directory: found from the end, by a table, so
+ * that memory does not grow with their number. */
 static int mark_newest(struct cache_txn *txn, uint64_t epoch)
 {
 	int err = run_epoch(txn,
 		"INSERT OR IGNORE INTO group_dir SELECT dir_of(name), seq "
 		"FROM owed INDEXED BY owed_group WHERE grp = 1 AND "
-		"state <> 2 AND epoch = ? AND phase = 1 ORDER BY seq DESC",
+		"state <> 2 AND epoch = ?1 AND step = ?1 * 4 + 1 "
+		"ORDER BY seq DESC",
 		epoch);
 	struct cache_query q;
 
 	if (err == 0)
 		err = run_epoch(txn,
-			"UPDATE owed SET phase = 2 WHERE epoch = ? AND "
-			"seq IN (SELECT seq FROM group_dir)",
+			"UPDATE owed SET step = ?1 * 4 + 2 WHERE epoch = ?1 "
+			"AND seq IN (SELECT seq FROM group_dir)",
 			epoch);
 	if (err != 0)
 		return err;
@@ -489,20 +509,30 @@ static int mark_newest(struct cache_txn *txn, uint64_t epoch)
 	return cache_db_run(&q);
 }
 
-int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b)
+static int join_by_phase(struct cache_txn *txn, uint64_t a, uint64_t b)
+{
+	return run_range(txn,
+		"UPDATE owed INDEXED BY owed_line SET epoch = ?2, grp = 1, "
+		"step = CASE WHEN state = 1 THEN 0 "
+		"WHEN phase = 3 THEN 1 << 62 WHEN phase = 0 THEN run * 4 "
+		"ELSE ?2 * 4 + 1 END "
+		"WHERE state <> 2 AND epoch BETWEEN ?1 AND ?2",
+		a, b);
+}
+
+int cache_owed_join(
+	struct cache_txn *txn, uint64_t a, uint64_t b, enum cache_join how)
 {
 	uint64_t seqs[JOIN_BATCH], after = 0;
 	size_t nr;
-	int err = run_range(txn,
-		"UPDATE owed INDEXED BY owed_line SET epoch = ?2, grp = 1, "
-		"phase = CASE phase WHEN 2 THEN 1 ELSE phase END "
-		"WHERE state <> 2 AND epoch BETWEEN ?1 AND ?2",
-		a, b);
+	int err = how == CACHE_JOIN_IN_ORDER ? join_in_order(txn, a, b)
+					     : join_by_phase(txn, a, b);
 
 	if (err == 0)
 		err = run_range(txn,
-			"UPDATE owed_prefix INDEXED BY prefix_line "
-			"SET epoch = ?2 WHERE epoch BETWEEN ?1 AND ?2",
+			"UPDATE owed_prefix INDEXED BY prefix_line SET "
+			"step = iif(step = 0, epoch * 4, step), epoch = ?2 "
+			"WHERE epoch BETWEEN ?1 AND ?2",
 			a, b);
 	do {
 		nr = 0;
@@ -513,7 +543,9 @@ int cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b)
 			after = seqs[i];
 		}
 	} while (nr == JOIN_BATCH && err == 0);
-	return err != 0 ? err : mark_newest(txn, b);
+	if (err == 0 && how == CACHE_JOIN_BY_PHASE)
+		err = mark_newest(txn, b);
+	return err;
 }
 
 /* ---- totals ---- */

@@ -57,6 +57,8 @@ void cache_owed_read(struct cache_query *q, struct cache_owed *ret)
 	ret->refused_ns = cache_db_i64(q);
 	if (before && ret->refused_ns != 0)
 		ret->refused_ns = -1;
+	ret->run = cache_db_u64(q);
+	ret->step = cache_db_u64(q);
 }
 
 int cache_owed_read_one(struct cache_query *q, struct cache_owed *ret)
@@ -257,6 +259,8 @@ static void bind_columns(struct cache_query *q, const struct cache_owed *row)
 	cache_db_bind_i64(q, row->tries);
 	cache_db_bind_name(q, row->error);
 	cache_db_bind_i64(q, row->refused_ns);
+	cache_db_bind_u64(q, row->run);
+	cache_db_bind_u64(q, row->step);
 }
 
 int cache_owed_add(struct cache_txn *txn, struct cache_owed *row)
@@ -272,7 +276,7 @@ int cache_owed_add(struct cache_txn *txn, struct cache_owed *row)
 	cache_db_begin(&q, txn,
 		"INSERT INTO owed(" CACHE_OWED_COLUMNS ") VALUES (?, ?, ?, ?, "
 		"?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-		"?, ?)");
+		"?, ?, ?, ?)");
 	cache_db_bind_u64(&q, row->seq);
 	bind_columns(&q, row);
 	err = cache_db_run(&q);
@@ -301,7 +305,7 @@ static int get_brief(struct cache_txn *txn, uint64_t seq, struct brief *ret)
 	"attrs_only = ?, quiet = ?, change = ?, ino = ?, serial = ?, "      \
 	"size = ?, gen = ?, content = ?, mode = ?, uid = ?, gid = ?, "      \
 	"rdev = ?, mtime_ns = ?, displaced = ?, entered_ns = ?, boot = ?, " \
-	"tries = ?, error = ?, refused_ns = ?"
+	"tries = ?, error = ?, refused_ns = ?, run = ?, step = ?"
 
 int cache_owed_put(struct cache_txn *txn, const struct cache_owed *row)
 {

@@ -11,7 +11,9 @@
 #include "cache/owed.h"
 #include "cache/path.h"
 
-#define COLUMNS "seq, epoch, old_dir, new_dir, deleting, cursor, done, total"
+#define COLUMNS                                                         \
+	"seq, epoch, old_dir, new_dir, deleting, cursor, done, total, " \
+	"step"
 
 void cache_owed_prefix_fini(struct cache_owed_prefix *row)
 {
@@ -31,6 +33,7 @@ static void read_row(struct cache_query *q, struct cache_owed_prefix *ret)
 	ret->cursor = cache_db_take_text(q);
 	ret->done = cache_db_u64(q);
 	ret->total = cache_db_u64(q);
+	ret->step = cache_db_u64(q);
 }
 
 static int read_each(
@@ -58,7 +61,7 @@ int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row)
 		return err;
 	cache_db_begin(&q, txn,
 		"INSERT INTO owed_prefix(" COLUMNS ") "
-		"VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_u64(&q, row->seq);
 	cache_db_bind_u64(&q, row->epoch);
 	cache_db_bind_name(&q, row->old_dir);
@@ -67,6 +70,7 @@ int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row)
 	cache_db_bind_name(&q, row->cursor);
 	cache_db_bind_u64(&q, row->done);
 	cache_db_bind_u64(&q, row->total);
+	cache_db_bind_u64(&q, row->step);
 	err = cache_db_run(&q);
 	txn->delta.owed_rows += err == 0;
 	return err;
@@ -80,7 +84,8 @@ int cache_owed_prefix_put(
 
 	cache_db_begin(&q, txn,
 		"UPDATE owed_prefix SET epoch = ?, old_dir = ?, new_dir = ?, "
-		"deleting = ?, cursor = ?, done = ?, total = ? WHERE seq = ?");
+		"deleting = ?, cursor = ?, done = ?, total = ?, step = ? "
+		"WHERE seq = ?");
 	cache_db_bind_u64(&q, row->epoch);
 	cache_db_bind_name(&q, row->old_dir);
 	cache_db_bind_name(&q, row->new_dir);
@@ -88,6 +93,7 @@ int cache_owed_prefix_put(
 	cache_db_bind_name(&q, row->cursor);
 	cache_db_bind_u64(&q, row->done);
 	cache_db_bind_u64(&q, row->total);
+	cache_db_bind_u64(&q, row->step);
 	cache_db_bind_u64(&q, row->seq);
 	err = cache_db_run(&q);
 	if (err == 0 && cache_db_changes(txn) == 0)

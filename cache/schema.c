@@ -20,7 +20,7 @@
  *	owed_aside	what was refused for good, by name
  *	owed_far	states whose bytes are only in the store
  *	owed_flush	kept states that a power cut may have taken back
- *	owed_group	groups, in the order of their phases
+ *	owed_group	groups, in the order of their steps
  *	owed_large	files that are staged in blocks (CACHE_OWED_LARGE)
  *	prefix_*	directory renames by place in the line, and by directory
  */
@@ -146,9 +146,21 @@ static const char version_6[] =
 	"ALTER TABLE inode DROP COLUMN no_data;"
 	"ALTER TABLE inode DROP COLUMN read_only;";
 
+/* The order within a group.  Before, that was its phase; the newest
+ * replacement of each directory had one of its own, 2. */
+static const char version_7[] =
+	"ALTER TABLE owed ADD COLUMN run INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE owed ADD COLUMN step INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE owed_prefix ADD COLUMN step INTEGER NOT NULL DEFAULT 0;"
+	"UPDATE owed SET run = epoch, step = iif(grp = 1, epoch * 4 + phase, 0),"
+	"	phase = iif(phase = 2, 1, phase);"
+	"DROP INDEX owed_group;"
+	"CREATE INDEX owed_group ON owed(epoch, step, seq) WHERE grp = 1 AND"
+	"	state <> 2;";
+
 /* Entry n makes version n + 1 from version n. */
 static const char *const versions[] = { version_1, version_2, version_3,
-	version_4, version_5, version_6 };
+	version_4, version_5, version_6, version_7 };
 #define VERSION ((int)(sizeof(versions) / sizeof(versions[0])))
 
 static int pragma_get(sqlite3 *db, const char *sql, int64_t *ret)

@@ -144,7 +144,7 @@ static int join_oldest(struct cache_txn *txn, uint64_t epoch)
 		cache_owed_prefix_fini(&prefix);
 		return -ENOENT;
 	}
-	return cache_owed_join(txn, epoch, lag.complete);
+	return cache_owed_join(txn, epoch, lag.complete, CACHE_JOIN_BY_PHASE);
 }
 
 static void join_lag(struct tier_line *line, const struct look *look)

@@ -4,15 +4,13 @@
  *
  * Rules, by number, as the tests name them:
  *   L1  only rows of the lowest epoch become visible;
- *   L2  the newest row of an epoch goes when all others of it are done: a
- *       first `latest` is a new name like what it names, and mostly the last
- *       of them;
+ *   L2  the newest row of an epoch, or of a step of a group, goes when all
+ *       others of it are done: a first `latest` is a new name like what it
+ *       names, and mostly the last of them;
  *   L3  large files of later epochs are staged ahead;
  *   L4  a group (joined epochs) becomes visible when all of it is staged, or
- *       as many of its files as fit (TIER_GROUP_STAGED): new names, each after
- *       its directory if that is among them, then
- *       replacements but the newest of each directory, then those, then
- *       deletions;
+ *       as many of its files as fit (TIER_GROUP_STAGED), step by step
+ *       (cache_owed_join());
  *   L5  a row is due TIER_STAGE_DELAY after it entered, at once for a flush;
  *   L7  of several rows of one name only the first is on its way: the next
  *       needs the ETag that the first will have, and a commit drops what was
@@ -96,7 +94,7 @@ static int look_at(void *arg, const struct cache_owed *row)
 	if (look->in_epoch++ == 0)
 		look->oldest_ns = row->entered_ns;
 	note_held(look, row);
-	if (is_full(look) || !is_due(look, row))
+	if (is_full(look) || (!look->group && !is_due(look, row)))
 		return 1;
 	/* L2 */
 	pick(look, row, row->seq != look->last_seq || look->in_epoch == 1);
@@ -136,38 +134,6 @@ static int look_at_large(void *arg, const struct cache_owed *row)
 	return 0;
 }
 
-/* Does the directory that it is in take the place of a file, in this group? */
-static bool lacks_parent(struct look *look, const struct cache_owed *row)
-{
-	struct base_str dir = BASE_STR_INIT;
-	bool lacks = false;
-	size_t len;
-
-	if (row->phase == CACHE_OWED_NEW) {
-		tier_path_last(row->name, &len);
-		base_str_add(&dir, row->name, len);
-		if (len > 0 &&
-			cache_owed_new_dir(
-				look->txn, look->epoch, dir.data, &lacks) < 0)
-			lacks = true;
-		base_str_fini(&dir);
-	}
-	return lacks;
-}
-
-static int look_at_phase(void *arg, const struct cache_owed *row)
-{
-	struct look *look = arg;
-
-	look->in_epoch++;
-	note_held(look, row);
-	if (is_full(look))
-		return 1;
-	if (!lacks_parent(look, row))
-		pick(look, row, true);
-	return 0;
-}
-
 static int look_at_group(struct look *look)
 {
 	int err = cache_owed_each_large(
@@ -175,16 +141,14 @@ static int look_at_group(struct look *look)
 
 	if (err < 0 || look->unstaged)
 		return err;
-	/* What replacements name may be below a directory that moves. */
-	if (look->copying && look->phase > CACHE_OWED_NEW) {
-		look->expand = true;
+	look->expand = look->renaming && look->step >= look->renaming_step;
+	if (look->expand && look->step > look->renaming_step)
 		return 0;
-	}
-	err = cache_owed_each_phase(
-		look->txn, look->epoch, look->phase, look_at_phase, look);
-	look->expand = look->renaming &&
-		(look->copying || look->phase == CACHE_OWED_DELETES);
-	return err;
+	err = cache_owed_last_of_step(
+		look->txn, look->epoch, look->step, &look->last_seq);
+	return err < 0 ? err
+		       : cache_owed_each_of_step(look->txn, look->epoch,
+				 look->step, look_at, look);
 }
 
 /* ---- the look ---- */
@@ -197,7 +161,8 @@ static int look_at_renames(struct look *look)
 	if (err < 0)
 		return err == -ENOENT ? 0 : err;
 	look->renaming = true;
-	look->copying = !prefix.deleting;
+	look->renaming_step =
+		prefix.deleting ? CACHE_OWED_STEP_DELETES : prefix.step;
 	if (look->held[0] == '\0')
 		snprintf(look->held, sizeof(look->held), "%s -> %s",
 			prefix.old_dir, prefix.new_dir);
@@ -229,7 +194,7 @@ int tier_look(struct look *look, struct cache_txn *txn)
 	err = look_at_renames(look);
 	if (err < 0)
 		return err;
-	err = cache_owed_first_phase(txn, look->epoch, &look->phase);
+	err = cache_owed_first_step(txn, look->epoch, &look->step);
 	look->group = err == 0;
 	if (err < 0 && err != -ENOENT)
 		return err;

@@ -10,11 +10,12 @@
 struct look {
 	struct tier_line *line;
 	struct cache_txn *txn;
-	uint64_t epoch, last_seq; /* the lowest, and its newest row */
+	uint64_t epoch;	   /* the lowest */
+	uint64_t last_seq; /* the newest row of it; of a group: of its step */
 	int64_t now;
 	bool flushing;
 	int64_t oldest_ns; /* when its first row entered */
-	size_t in_epoch;   /* rows of it seen; of a group: of its phase */
+	size_t in_epoch;   /* rows of it seen; of a group: of its step */
 	int64_t wake_ns;   /* when the first row that is not due will be */
 	/* picked, started after the transaction */
 	struct cache_owed picked[TIER_SEND_PARALLEL];
@@ -24,11 +25,12 @@ struct look {
 	size_t go_nr;
 	/* a group */
 	bool group;
-	enum cache_owed_phase phase;
+	uint64_t step; /* the lowest */
 	size_t large;  /* files of it that are staged, seen */
 	bool unstaged; /* one of them is not staged yet */
 	/* a directory rename of this epoch, at most one at a time */
-	bool renaming, copying; /* its new names are not all there */
+	bool renaming;
+	uint64_t renaming_step; /* of its next names, in a group */
 	bool expand;		/* more of it may enter the line */
 	char held[512];
 };

@@ -8,13 +8,14 @@
  *   O2  so is a rename whose source or target the store shows, and the first
  *       of a run of symlinks;
  *   O3  a change of another kind begins an epoch;
- *   O4  so does the first change after an fsync, after a file large enough to
- *       be staged, after 200 ms without a change, and when the epoch is 200 ms
- *       old: with several programs at work there is always a change, and what
- *       one of them does 200 ms apart must still not pass each other;
+ *   O4  so does a point of order: the first change after an fsync, after a file
+ *       large enough to be staged, and 200 ms after the last such point, so
+ *       that what may pass each other was made within 200 ms.  Changes between
+ *       two of them are a run;
  *   O5  a name that was never sent and is gone again costs nothing; if it was
- *       deleted and a replacement that entered after it is still owed, the
- *       epochs between are joined first: the replacement may name it;
+ *       deleted and a state that entered after it has a newer one by now, the
+ *       epochs between are joined first: that state may name it, and must not
+ *       be seen any more;
  *   O6  a row of this epoch, or the newest of the line, takes the new state,
  *       and so does one whose data file was changed in place (its writer never
  *       closed it: there is nothing left to keep); otherwise the name gets a
@@ -53,12 +54,11 @@ int tier_order_open(struct tier *tier)
 		cache_owed_fini(&row);
 	}
 	if (err == 0)
-		err = cache_meta_get_u64(
-			txn, "replacement", &o->replacement_seq);
+		err = cache_meta_get_u64(txn, "outdated", &o->outdated_seq);
 	if (err == -ENOENT)
 		err = 0;
 	cache_abort(txn);
-	o->epoch = epoch + 1;
+	o->epoch = o->run = epoch + 1;
 	return err;
 }
 
@@ -71,19 +71,17 @@ void tier_order_next(struct tier *tier, enum tier_class class)
 {
 	struct tier_order *o = &tier->order;
 	int64_t now = base_boot_ns(tier->env);
-	bool next = class != o->last || class == TIER_CLASS_REPLACE ||
-		class == TIER_CLASS_RENAME || o->after_staged ||
-		now - o->last_ns >= TIER_EPOCH_GAP_NS ||
-		now - o->began_ns >= TIER_EPOCH_GAP_NS;
+	bool run = atomic_exchange(&o->after_sync, false) || o->after_staged ||
+		now - o->run_ns >= TIER_EPOCH_GAP_NS;
 
-	if (atomic_exchange(&o->after_sync, false))
-		next = true;
-	if (next) {
+	if (run || class != o->last || class == TIER_CLASS_REPLACE ||
+		class == TIER_CLASS_RENAME)
 		o->epoch++;
-		o->began_ns = now;
+	if (run) {
+		o->run = o->epoch;
+		o->run_ns = now;
 	}
 	o->last = class;
-	o->last_ns = now;
 	o->after_staged = false;
 }
 
@@ -120,7 +118,7 @@ static int join(
 		o->epoch = b + 1;
 		o->is_empty = true;
 	}
-	return cache_owed_join(txn, a, b);
+	return cache_owed_join(txn, a, b, CACHE_JOIN_IN_ORDER);
 }
 
 int tier_order_join(
@@ -142,7 +140,7 @@ int tier_order_fall_out(struct tier *tier, struct cache_txn *txn,
 	const char *path, bool deleted)
 {
 	struct tier_order *o = &tier->order;
-	struct cache_owed row, newest;
+	struct cache_owed row;
 	uint64_t seq, epoch;
 	int err, nr = 0;
 
@@ -150,11 +148,8 @@ int tier_order_fall_out(struct tier *tier, struct cache_txn *txn,
 		seq = row.seq;
 		epoch = row.epoch;
 		cache_owed_fini(&row);
-		if (deleted && o->replacement_seq > seq &&
-			cache_owed_get(txn, o->replacement_seq, &newest) == 0) {
-			cache_owed_fini(&newest);
+		if (deleted && o->outdated_seq > seq)
 			err = tier_order_join(tier, txn, epoch, o->epoch);
-		}
 		if (err == 0)
 			err = cache_owed_del(txn, seq);
 		if (err < 0)
@@ -189,6 +184,8 @@ static void describe(struct tier *tier, struct cache_owed *row,
 	row->state = CACHE_OWED_UNSENT;
 	row->entered_ns = base_boot_ns(tier->env);
 	row->epoch = tier->order.epoch;
+	row->run = tier->order.run;
+	row->step = 0;
 	row->tries = 0;
 	row->refused_ns = 0;
 	row->attrs_only = class == TIER_CLASS_ATTR;
@@ -220,13 +217,24 @@ static bool is_overwritten(
 		!cache_id_eq(&row->content, &inode->content);
 }
 
+/* The row keeps its state, and its name gets a newer one: O5. */
+static int note_outdated(struct tier_order *o, struct cache_txn *txn,
+	const struct cache_owed *row)
+{
+	if (row->kind == CACHE_GONE || row->attrs_only ||
+		row->seq <= o->outdated_seq)
+		return 0;
+	o->outdated_seq = row->seq;
+	return cache_meta_set_u64(txn, "outdated", row->seq);
+}
+
 int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 	const struct cache_inode *inode, enum tier_class class,
 	uint64_t displaced)
 {
 	struct tier_order *o = &tier->order;
 	struct cache_owed row;
-	uint64_t max_seq, seq = 0;
+	uint64_t max_seq, seq;
 	int err;
 
 	o->is_empty = false;
@@ -249,22 +257,25 @@ int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 			err = cache_owed_renumber(txn, row.seq, &seq);
 		cache_owed_fini(&row);
 	} else {
-		if (err == 0)
+		if (err == 0) {
+			err = note_outdated(o, txn, &row);
 			cache_owed_fini(&row);
+			if (err < 0)
+				return err;
+		}
 		memset(&row, 0, sizeof(row));
 		describe(tier, &row, inode, class);
 		row.name = (char *)path;
 		row.displaced = displaced;
 		err = cache_owed_add(txn, &row);
-		seq = row.seq;
 	}
-	if (class == TIER_CLASS_REPLACE) {
-		o->replacement_seq = seq;
-		if (err == 0)
-			err = cache_meta_set_u64(txn, "replacement", seq);
-	}
-	o->after_staged = inode != NULL && inode->kind == CACHE_FILE &&
-		inode->size_bytes > TIER_BLOCK_BYTES_1;
+	/* What is below a directory comes after it, if that takes the place of
+	 * something else. */
+	o->after_staged = inode != NULL &&
+		((inode->kind == CACHE_FILE &&
+			 inode->size_bytes > TIER_BLOCK_BYTES_1) ||
+			(inode->kind == CACHE_DIR &&
+				class == TIER_CLASS_REPLACE));
 	return err;
 }
 

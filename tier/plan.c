@@ -23,7 +23,8 @@ static int leave_place(struct work *w, struct cache_txn *txn)
 		cache_owed_fini(&newer);
 		err = cache_owed_fall_out(txn, row.seq);
 	} else if (err == -ENOENT) {
-		row.epoch = ++o->epoch;
+		row.epoch = row.run = ++o->epoch;
+		row.group = false;
 		row.entered_ns = base_boot_ns(w->tier->env);
 		o->after_staged = true; /* an epoch of its own */
 		err = cache_owed_put(txn, &row);

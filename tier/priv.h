@@ -47,11 +47,12 @@ enum tier_class { /* of a change, for the epochs */
 
 struct tier_order {
 	uint64_t epoch;
+	uint64_t run;	/* the epoch that the last point of order began (O4) */
+	int64_t run_ns; /* when that was */
 	enum tier_class last;
-	int64_t last_ns, began_ns; /* the last change; this epoch */
 	bool is_empty;	   /* nothing has entered it since a group was closed */
 	bool after_staged; /* the last change ends its epoch */
-	uint64_t replacement_seq; /* of the newest replacement entered */
+	uint64_t outdated_seq; /* of the newest state that has a newer one */
 	atomic_bool after_sync;
 	_Atomic uint64_t groups;
 };

@@ -60,8 +60,11 @@ static int expand_one(struct expand *x, size_t i)
 	if (path.data[path.len - 1] == '/')
 		path.data[--path.len] = '\0';
 	err = cache_resolve(x->txn, path.data, &inode);
-	row.epoch = prefix->epoch;
+	row.epoch = row.run = prefix->epoch;
 	row.group = x->group;
+	row.step = !x->group	   ? 0
+		: prefix->deleting ? CACHE_OWED_STEP_DELETES
+				   : prefix->step;
 	row.change = TIER_CLASS_RENAME;
 	row.phase = CACHE_OWED_NEW;
 	row.entered_ns = base_boot_ns(x->tier->env) - TIER_STAGE_DELAY_NS;

@@ -6,7 +6,8 @@
  *   C2  what this host makes visible under a name is a state that a program
  *       here gave that name;
  *   C3  a state of one epoch becomes visible after all of the earlier ones
- *       (names that nobody else touches; a group is one epoch);
+ *       (names that nobody else touches), also within a group, but for its
+ *       deletions and, if it was joined by phase, its replacements;
  *   C4  a state of the second writer is replaced or deleted only by a change
  *       that was made when this host knew of it: as what the store shows, or
  *       as what the name holds in the tree (a rename that takes the new
@@ -70,6 +71,11 @@ static bool is_done(struct model *m, const struct change *c)
 	return b->there && b->version == c->version && check_kind(b) == c->kind;
 }
 
+static bool in_group(const struct change *a, const struct change *b)
+{
+	return a->group != 0 && a->group == b->group;
+}
+
 /* Did the name get another state that takes its place in the order, or lose
  * one that was never sent? */
 static bool is_superseded(
@@ -80,7 +86,8 @@ static bool is_superseded(
 
 		if (strcmp(d->name, c->name) == 0 &&
 			(d->kind == CACHE_GONE || d->epoch == 0 || d->open ||
-				d->left || d->epoch <= now->epoch))
+				d->left || d->epoch <= now->epoch ||
+				in_group(d, c)))
 			return true;
 	}
 	return false;
@@ -95,7 +102,8 @@ static void check_order(struct model *m, const struct change *now)
 		struct change *c = &m->changes[i];
 
 		if (c->epoch == 0 || c->open || c->epoch >= now->epoch ||
-			strcmp(c->name, now->name) == 0)
+			strcmp(c->name, now->name) == 0 ||
+			(c->kind == CACHE_GONE && in_group(c, now)))
 			continue;
 		/* Theirs may be another one when its turn comes. */
 		if (c->kind == CACHE_FILE &&
@@ -205,12 +213,16 @@ void check_conflicting(struct model *m, struct cache_txn *txn,
 			conflict->name, version);
 }
 
-void check_joined(struct model *m, uint64_t a, uint64_t b)
+void check_joined(struct model *m, uint64_t a, uint64_t b, enum cache_join how)
 {
 	for (size_t i = 0; i < m->changes_nr; i++) {
 		struct change *c = &m->changes[i];
+		uint64_t epoch = c->group != 0 ? c->group : c->epoch;
 
-		if (c->epoch >= a && c->epoch <= b)
-			c->epoch = b;
+		if (epoch < a || epoch > b || epoch == 0)
+			continue;
+		c->group = b;
+		if (how == CACHE_JOIN_BY_PHASE)
+			c->epoch = c->phase == CACHE_OWED_NEW ? c->run : b;
 	}
 }

@@ -133,13 +133,16 @@ int __wrap_cache_owed_repoint(
 	return __real_cache_owed_repoint(txn, ino, serial, kept);
 }
 
-int __real_cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
-int __wrap_cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b);
-int __wrap_cache_owed_join(struct cache_txn *txn, uint64_t a, uint64_t b)
+int __real_cache_owed_join(
+	struct cache_txn *txn, uint64_t a, uint64_t b, enum cache_join how);
+int __wrap_cache_owed_join(
+	struct cache_txn *txn, uint64_t a, uint64_t b, enum cache_join how);
+int __wrap_cache_owed_join(
+	struct cache_txn *txn, uint64_t a, uint64_t b, enum cache_join how)
 {
 	count(watched, COUNT_GROUP);
-	check_joined(watched, a, b);
-	return __real_cache_owed_join(txn, a, b);
+	check_joined(watched, a, b, how);
+	return __real_cache_owed_join(txn, a, b, how);
 }
 
 int __real_tier_late(struct tier *tier, struct cache_txn *txn,

@@ -277,8 +277,12 @@ void note_epoch(struct cache_txn *txn, struct change *c)
 	if (cache_owed_newest_unsent(txn, c->name, &row) < 0)
 		return;
 	if (row.kind == c->kind &&
-		(row.kind == CACHE_GONE || row.ino == c->ino))
+		(row.kind == CACHE_GONE || row.ino == c->ino)) {
 		c->epoch = row.epoch;
+		c->run = row.run;
+		c->phase = row.phase;
+		c->group = row.group ? row.epoch : 0;
+	}
 	cache_owed_fini(&row);
 }
 

@@ -99,6 +99,9 @@ struct mblob {
 struct change {
 	uint64_t nr;	/* from 1 */
 	uint64_t epoch; /* 0: never entered the line by itself */
+	uint64_t run;	/* as its row says */
+	uint8_t phase;
+	uint64_t group; /* the epoch that it was joined into, 0: none */
 	char *name;
 	enum cache_kind kind;
 	int version; /* -1: none */
@@ -358,7 +361,7 @@ void check_applied(struct model *m, struct mblob *b, bool was_there,
 /* A conflict is being noted; epochs become one group. */
 void check_conflicting(struct model *m, struct cache_txn *txn,
 	const struct cache_conflict *conflict);
-void check_joined(struct model *m, uint64_t a, uint64_t b);
+void check_joined(struct model *m, uint64_t a, uint64_t b, enum cache_join how);
 void check_end(struct model *m); /* end.c */
 void check_dump(struct model *m);
 enum cache_kind check_kind(const struct mblob *b);

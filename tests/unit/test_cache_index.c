@@ -149,7 +149,11 @@ static void set_version_1(struct test_cache *t)
 	test_sql(t,
 		"PRAGMA user_version = 1; DROP INDEX inode_doubt;"
 		"DROP INDEX inode_unread;"
-		"DROP INDEX owed_flush;"
+		"DROP INDEX owed_flush; DROP INDEX owed_group;"
+		"CREATE INDEX owed_group ON owed(epoch, phase, seq);"
+		"ALTER TABLE owed DROP COLUMN run;"
+		"ALTER TABLE owed DROP COLUMN step;"
+		"ALTER TABLE owed_prefix DROP COLUMN step;"
 		"ALTER TABLE inode DROP COLUMN fsynced;"
 		"ALTER TABLE inode DROP COLUMN doubt;"
 		"ALTER TABLE owed DROP COLUMN flush_nr;"

@@ -1,33 +1,5 @@
-/* The write-back journal: owed rows, the line, groups, directory renames. */
-#include "tests/unit/cache_index.h"
-
-static struct cache_owed row_of(
-	uint64_t epoch, const char *name, enum cache_kind kind)
-{
-	/* Names in these tests are literals or live long enough. */
-	return (struct cache_owed){
-		.epoch = epoch, .name = (char *)(uintptr_t)name, .kind = kind
-	};
-}
-
-static uint64_t owe(struct cache_txn *txn, uint64_t epoch, const char *name)
-{
-	struct cache_owed row = row_of(epoch, name, CACHE_GONE);
-
-	OK(cache_owed_add(txn, &row));
-	return row.seq;
-}
-
-static void set_state(
-	struct cache_txn *txn, uint64_t seq, enum cache_owed_state state)
-{
-	struct cache_owed row;
-
-	OK(cache_owed_get(txn, seq, &row));
-	row.state = state;
-	OK(cache_owed_put(txn, &row));
-	cache_owed_fini(&row);
-}
+/* The write-back journal: owed rows, the line, directory renames. */
+#include "tests/unit/cache_owed.h"
 
 START_TEST(row_comes_back_as_it_was)
 {
@@ -170,30 +142,6 @@ END_TEST
 
 /* ---- the line ---- */
 
-struct seen {
-	char text[256];
-	size_t stop_after;
-};
-
-static int note(void *arg, const struct cache_owed *row)
-{
-	struct seen *s = arg;
-	size_t len = strlen(s->text);
-
-	snprintf(s->text + len, sizeof(s->text) - len, "%s%s", len ? " " : "",
-		row->name);
-	return s->stop_after != 0 && --s->stop_after == 0 ? 9 : 0;
-}
-
-static void check_line(
-	struct cache_txn *txn, uint64_t epoch, uint64_t after, const char *want)
-{
-	struct seen s = { .text = "" };
-
-	OK(cache_owed_each(txn, epoch, after, note, &s));
-	ck_assert_str_eq(s.text, want);
-}
-
 START_TEST(line_is_in_order_of_epoch_and_seq)
 {
 	struct test_cache *t = test_cache_new(MIB);
@@ -282,78 +230,6 @@ START_TEST(unsent_rows_follow_a_directory_rename)
 	OK(cache_owed_rename(txn, "old", "new/deep"));
 	check_line(txn, 0, 0,
 		"old/sent new/deep/a new/deep/b/\xff old old-x/a old/gone");
-	OK(cache_commit(txn));
-	test_cache_free(t);
-}
-END_TEST
-
-/* ---- groups ---- */
-
-START_TEST(joined_epochs_keep_the_newest_row_of_a_name)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_txn *txn = test_write(t);
-	struct cache_owed row = row_of(2, "a", CACHE_FILE), newest;
-	struct cache_owed_totals totals;
-	uint64_t sent, epoch;
-	char o[] = "o", n[] = "n";
-	struct cache_owed_prefix prefix = {
-		.epoch = 3, .old_dir = o, .new_dir = n
-	};
-
-	owe(txn, 1, "before");
-	row.ino = 55;
-	row.serial = 3;
-	row.size_bytes = 1000;
-	row.displaced = 66;
-	OK(cache_owed_add(txn, &row));
-	sent = owe(txn, 2, "s");
-	set_state(txn, sent, CACHE_OWED_SENT);
-	owe(txn, 3, "s");
-	OK(cache_owed_prefix_add(txn, &prefix));
-	row.epoch = 4;
-	row.serial = 2;
-	row.displaced = 0;
-	row.attrs_only = true;
-	OK(cache_owed_add(txn, &row));
-	owe(txn, 5, "after");
-	OK(cache_owed_join(txn, 2, 4));
-	check_line(txn, 0, 0, "before s s a after");
-	OK(cache_owed_newest(txn, "a", &newest));
-	ck_assert(newest.group && !newest.attrs_only);
-	ck_assert_uint_eq(newest.epoch, 4);
-	ck_assert_uint_eq(newest.serial, 3);
-	ck_assert_uint_eq(newest.displaced, 66);
-	cache_owed_fini(&newest);
-	OK(cache_owed_prefix_first(txn, 4, &prefix));
-	ck_assert_uint_eq(prefix.epoch, 4);
-	cache_owed_prefix_fini(&prefix);
-	OK(cache_owed_totals(txn, &totals));
-	ck_assert_uint_eq(totals.groups, 1);
-	ck_assert_uint_eq(totals.rows, 6);
-	ck_assert_uint_eq(totals.bytes, 1000);
-	OK(cache_owed_first_epoch(txn, &epoch));
-	ck_assert_uint_eq(epoch, 1);
-	OK(cache_commit(txn));
-	test_cache_free(t);
-}
-END_TEST
-
-START_TEST(large_group_is_joined_in_parts)
-{
-	struct test_cache *t = test_cache_new(MIB);
-	struct cache_txn *txn = test_write(t);
-	struct cache_owed_totals totals;
-	char name[16];
-
-	for (uint64_t i = 0; i < 3000; i++) {
-		snprintf(name, sizeof(name), "n%d", (int)(i % 700));
-		owe(txn, 1 + i, name);
-	}
-	OK(cache_owed_join(txn, 1, 3000));
-	OK(cache_owed_totals(txn, &totals));
-	ck_assert_uint_eq(totals.rows, 700);
-	ck_assert_uint_eq(totals.groups, 1);
 	OK(cache_commit(txn));
 	test_cache_free(t);
 }
@@ -511,8 +387,6 @@ int main(void)
 	tcase_add_test(c, line_is_in_order_of_epoch_and_seq);
 	tcase_add_test(c, subtree_knows_what_it_owes);
 	tcase_add_test(c, unsent_rows_follow_a_directory_rename);
-	tcase_add_test(c, joined_epochs_keep_the_newest_row_of_a_name);
-	tcase_add_test(c, large_group_is_joined_in_parts);
 	tcase_add_test(c, totals_are_what_a_count_says);
 	tcase_add_test(c, directory_rename_covers_both_trees);
 	suite_add_tcase(suite, c);

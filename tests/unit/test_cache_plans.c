@@ -32,7 +32,7 @@ static const struct {
 	{ "SELECT ino FROM held", "once, at a fresh mount" },
 	{ "SELECT ino FROM inode WHERE written = 1",
 		"once, at a fresh mount: writers that were open" },
-	{ "UPDATE owed SET phase = 2", "directories of one group" },
+	{ "UPDATE owed SET step = ?1 * 4 + 2", "directories of one group" },
 	{ "SELECT epoch FROM owed INDEXED BY owed_ino", "rows of one file" },
 	{ "SELECT number, host, name", "requests for one name" },
 	{ "SELECT ino FROM inode INDEXED BY inode_written",
