@@ -14,7 +14,7 @@ struct cache_bg {
 	_Atomic unsigned refs;	 /* the cache's, and one for each task */
 	struct base_mutex mutex; /* all below */
 	pthread_cond_t ended;
-	struct cache *cache; /* NULL: closed */
+	struct cache *cache; /* NULL: stopped */
 	bool queued;	     /* a task was posted and has not begun */
 	bool running, again;
 };
@@ -86,12 +86,17 @@ void cache_bg_kick(struct cache_bg *bg)
 	base_unlock(&bg->mutex);
 }
 
-void cache_bg_close(struct cache_bg *bg)
+void cache_bg_stop(struct cache_bg *bg)
 {
 	base_lock(&bg->mutex);
 	bg->cache = NULL;
 	while (bg->running)
 		base_cond_wait(&bg->ended, &bg->mutex);
 	base_unlock(&bg->mutex);
+}
+
+void cache_bg_close(struct cache_bg *bg)
+{
+	cache_bg_stop(bg);
 	put(bg);
 }

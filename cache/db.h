@@ -140,6 +140,8 @@ struct cache {
 /* Makes DIR/data/00..ff (0700) in every directory and probes its file
  * system; on failure one line in `why`, and nothing that it made is left. */
 int cache_data_prepare(struct cache *cache, char *why, size_t why_bytes);
+/* From now on queued unlinks wait for cache_data_finish(). */
+void cache_data_stop(struct cache *cache);
 /* Last of all: waits for unlinks that are queued.  `undo`: the open failed,
  * directories that prepare made go again.  NULL-safe. */
 void cache_data_finish(struct cache *cache, bool undo);
@@ -148,6 +150,8 @@ int cache_sync_open(struct cache *cache);
 void cache_sync_close(struct cache *cache);
 /* cache->totals.local_bytes is right by now: the bytes of all data files. */
 int cache_space_open(struct cache *cache);
+/* Nothing is evicted or written down in the background any more. */
+void cache_space_stop(struct cache *cache);
 void cache_space_close(struct cache *cache);
 void cache_sync_start(struct cache *cache);
 void cache_space_start(struct cache *cache);

@@ -29,6 +29,8 @@ struct cache_bg;
 struct cache_bg *cache_bg_new(struct cache *cache, void (*fn)(struct cache *));
 void cache_bg_kick(struct cache_bg *bg);
 /* Waits for a run that is under way; none begins afterwards. */
+void cache_bg_stop(struct cache_bg *bg);
+/* Stops it, if it was not, and frees it. */
 void cache_bg_close(struct cache_bg *bg);
 
 /* ---- data files (data.c, prepare.c) ---- */

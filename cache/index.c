@@ -490,6 +490,8 @@ int cache_open(const struct cache_config *config, struct cache **ret_cache,
 	if (err != 0) {
 		if (cache->dirs_nr != 0)
 			explain(cache, err, ret_why, why_bytes);
+		cache_space_stop(cache);
+		cache_data_stop(cache);
 		cache_sync_close(cache);
 		cache_space_close(cache);
 		close_conns(cache);
@@ -551,6 +553,9 @@ void cache_close(struct cache *cache)
 
 	if (cache == NULL)
 		return;
+	/* The executor may be at work still. */
+	cache_space_stop(cache);
+	cache_data_stop(cache);
 	/* One syncfs for what was fetched and for what is dirty: on a busy disk
 	 * each can take seconds. */
 	cache_flush_nr(cache);

@@ -258,6 +258,12 @@ int cache_data_prepare(struct cache *cache, char *why, size_t why_bytes)
 	return 0;
 }
 
+void cache_data_stop(struct cache *cache)
+{
+	if (cache->data != NULL)
+		cache_bg_stop(cache->data->bg);
+}
+
 void cache_data_finish(struct cache *cache, bool undo)
 {
 	struct cache_data_state *d = cache->data;

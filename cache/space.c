@@ -468,15 +468,25 @@ int cache_space_open(struct cache *cache)
 	return err;
 }
 
-void cache_space_close(struct cache *cache)
+void cache_space_stop(struct cache *cache)
 {
 	struct cache_space_state *s = cache->space;
 
 	if (s == NULL)
 		return;
 	atomic_store(&s->started, false);
-	cache_bg_close(s->bg);
+	cache_bg_stop(s->bg);
 	cache_use_stop(s->use);
+}
+
+void cache_space_close(struct cache *cache)
+{
+	struct cache_space_state *s = cache->space;
+
+	if (s == NULL)
+		return;
+	cache_space_stop(cache);
+	cache_bg_close(s->bg);
 	cache_use_flush(cache);
 	cache_use_free(s->use);
 	cache->space = NULL;

@@ -362,7 +362,8 @@ int cache_use_load(struct cache_use *use, struct cache_txn *txn)
 
 void cache_use_stop(struct cache_use *use)
 {
-	cache_bg_close(use->bg);
+	if (use->bg != NULL)
+		cache_bg_close(use->bg);
 	use->bg = NULL;
 }
 

@@ -60,6 +60,20 @@ static int detach_dead(const char *mountpoint)
 	return 0;
 }
 
+/* One on top of the other is most often the same line said twice. */
+static int check_free(const struct fs_options *opt)
+{
+	struct fs_mountinfo info = { 0 };
+	bool ours;
+
+	if (opt->nonempty ||
+		fs_mountinfo_find(opt->mountpoint, false, &info) < 0)
+		return 0;
+	ours = strcmp(info.type, FS_TYPE) == 0;
+	fs_mountinfo_fini(&info);
+	return ours ? -EBUSY : 0;
+}
+
 int fs_mountpoint_check(
 	const struct fs_options *opt, char *why, size_t why_bytes)
 {
@@ -74,6 +88,8 @@ int fs_mountpoint_check(
 			break;
 		err = look(opt);
 	}
+	if (err == 0 || err == -ENOTEMPTY)
+		err = check_free(opt) < 0 ? -EBUSY : err;
 	switch (err) {
 	case 0:
 		return 0;
@@ -87,6 +103,10 @@ int fs_mountpoint_check(
 		return say(why, why_bytes, err, mp,
 			"not empty; empty it, choose another, or hide what is "
 			"there with -o nonempty");
+	case -EBUSY:
+		return say(why, why_bytes, err, mp,
+			"forebay is mounted there already; unmount it first, "
+			"or choose another");
 	case -ENOTCONN:
 		return say(why, why_bytes, err, mp,
 			"a dead mount that cannot be detached; umount -l it");

@@ -438,10 +438,17 @@ static int parse_option(struct parser *p, char *text)
 		return err;
 	if (p->sloppy)
 		return 0;
-	snprintf(p->why, p->why_bytes,
-		"unknown option '%s'; see "
-		"mount.forebay(8)",
-		text);
+	if (value == NULL && parse_value(p, text, "") != -ENOENT)
+		snprintf(p->why, p->why_bytes,
+			"option '%s': needs a value; see mount.forebay(8)",
+			text);
+	else if (value != NULL && parse_flag(p, text) == 0)
+		snprintf(p->why, p->why_bytes,
+			"option '%s': takes no value; see mount.forebay(8)",
+			text);
+	else
+		snprintf(p->why, p->why_bytes,
+			"unknown option '%s'; see mount.forebay(8)", text);
 	return -EINVAL;
 }
 

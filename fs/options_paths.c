@@ -91,6 +91,12 @@ int fs_options_resolve(struct fs_options *opt, char *why, size_t why_bytes)
 	char *path;
 	int err = 0;
 
+	if (opt->mountpoint[0] == '\0') {
+		snprintf(why, why_bytes,
+			"the name of the mount point is empty; name a "
+			"directory");
+		return -EINVAL;
+	}
 	path = absolute(opt->mountpoint);
 	free(opt->mountpoint);
 	opt->mountpoint = path;

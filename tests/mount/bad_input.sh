@@ -48,6 +48,8 @@ refused 2 "MOUNTPOINT" "$FOREBAY" umount
 t_claim "unknown and senseless options are refused"
 mount_at 2 "unknown option 'nope'; see" "dir:$STORE" "$MNT" "cache=$CACHE,nope"
 mount_at 2 "unknown option 'nope'; see" "dir:$STORE" "$MNT" "nope=1"
+mount_at 2 "'cache': needs a value" "dir:$STORE" "$MNT" cache
+mount_at 2 "'ro': takes no value" "dir:$STORE" "$MNT" ro=1
 mount_at 2 "cache_size=lots.*not a size" "dir:$STORE" "$MNT" cache_size=lots
 mount_at 2 "freshness=soon.*seconds" "dir:$STORE" "$MNT" freshness=soon
 mount_at 2 "remount.*unmount and mount" "dir:$STORE" "$MNT" remount
@@ -64,6 +66,7 @@ unmade "$CACHE"
 
 t_claim "a mount point that is missing, no directory, or not empty is refused"
 mount_at 1 "does not exist" "dir:$STORE" "$T/missing" "cache=$CACHE"
+mount_at 2 "mount point is empty" "dir:$STORE" "" "cache=$CACHE"
 touch "$T/file"
 mount_at 1 "not a directory" "dir:$STORE" "$T/file" "cache=$CACHE"
 mkdir "$T/full" && touch "$T/full/x"
@@ -110,6 +113,15 @@ t_eq "lines" "$(wc -l <"$T/err")" 1
 grep -q "used by another mount" "$T/err" || t_fail "does not say why"
 mountpoint -q "$MNT" || t_fail "the first mount is gone"
 ! mountpoint -q "$T/mnt2" || t_fail "the second one is there"
+
+t_claim "so are two at one place"
+status=0
+"$FOREBAY" mount "dir:$STORE" "$MNT" -o "cache=$T/c1" 2>"$T/err" || status=$?
+cat "$T/err"
+t_eq "status" "$status" 1
+grep -q "mounted there already" "$T/err" || t_fail "does not say why"
+t_eq "mounts" "$(grep -c " $MNT " /proc/self/mountinfo)" 1
+unmade "$T/c1"
 t_umount
 
 t_claim "a cache directory of another store is refused, and stays as it is"
