@@ -137,9 +137,9 @@ int fs_make_ready(struct fs_mount *m, struct fs_file *f,
 		return err;
 	fs_written_begin(m->handles, f, inode, ready->rdwr,
 		was_synced && !ready->truncate);
-	if (ready->truncate && !ready->alone)
-		err = fs_truncate_data(m, inode, 0);
-	if (err == 0 && ready->sync)
+	if (ready->sync)
 		err = cache_sync_index(m->cache);
+	if (err == 0 && ready->truncate && !ready->alone)
+		err = fs_truncate_data(m, inode, 0);
 	return err;
 }

@@ -47,10 +47,10 @@ int tier_work_unsend(struct work *w, bool maybe)
 	return err;
 }
 
-/* What the name shows now is not what it showed: inodes whose bytes were only
- * there have no copy in the store any more.  (A directory has none: it is known
- * by its name.) */
-static int unstore_displaced(struct work *w, struct cache_txn *txn)
+/* What the name shows now is not what it showed, or may not be at any moment:
+ * inodes whose bytes were only there have no copy in the store any more, and
+ * are not evicted.  (A directory has none: it is known by its name.) */
+int tier_work_unstore(struct work *w, struct cache_txn *txn)
 {
 	struct cache_remote other;
 	struct cache_inode inode;
@@ -60,12 +60,18 @@ static int unstore_displaced(struct work *w, struct cache_txn *txn)
 		cache_inode_get(txn, w->row.displaced, &inode) < 0 ||
 		!inode.stored || inode.kind == CACHE_DIR)
 		return 0;
+	if (cache_remote_held_twice(txn, &inode.content))
+		return 0;
 	err = cache_remote_holding(txn, &inode.content, NULL, &other);
 	if (err == 0) {
+		bool elsewhere = strcmp(other.name, w->row.name) != 0 ||
+			cache_id_eq(&w->row.content, &inode.content);
+
 		cache_remote_fini(&other);
-		return 0;
+		if (elsewhere)
+			return 0;
 	}
-	if (err != -ENOENT)
+	if (err < 0 && err != -ENOENT)
 		return err;
 	inode.stored = false;
 	return cache_inode_put(txn, &inode);
@@ -181,7 +187,7 @@ static int apply(struct work *w, struct cache_txn *txn)
 	if (err == 0 && w->op != BLOB_DELETE)
 		err = mark_stored(w, txn);
 	if (err == 0)
-		err = unstore_displaced(w, txn);
+		err = tier_work_unstore(w, txn);
 	if (err == 0)
 		err = fence(w, txn);
 	if (err == 0)

@@ -198,6 +198,10 @@ void tier_work_prove(struct work *work, const char *name,
 /* Sends w->req, `done` runs on the strand. */
 void tier_work_ask(struct work *work, void (*back)(struct work *, int err));
 
+/* plan.c: R1.  Would the request overwrite or delete the only copy of what an
+ * inode in use holds?  (rescue_ino: which) */
+bool tier_work_takes_last(struct work *work, struct cache_txn *txn);
+
 /* send.c */
 /* Its turn has come. */
 void tier_work_go(struct work *work);
@@ -214,6 +218,8 @@ const struct cache_remote *tier_work_keeper(struct work *work);
 
 /* answer.c */
 void tier_work_answered(struct work *work, int err);
+/* Of the inode that the row displaces: is it not stored (any more)? */
+int tier_work_unstore(struct work *work, struct cache_txn *txn);
 /* The row is unsent again.  `maybe`: the request may yet be applied, its
  * `sent` row stays, settled; otherwise it goes. */
 int tier_work_unsend(struct work *work, bool maybe);

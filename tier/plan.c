@@ -130,6 +130,12 @@ static bool takes_bytes(struct work *w, struct cache_txn *txn)
 		!cache_remote_held_twice(txn, &w->base.content);
 }
 
+bool tier_work_takes_last(struct work *w, struct cache_txn *txn)
+{
+	return !w->rescued && takes_bytes(w, txn) &&
+		needs_rescue(w, txn, &w->rescue_ino);
+}
+
 /* An older state of another name is in that blob alone, its file having
  * changed since it was fetched or cut: it cannot be kept. */
 static bool needs_join(struct work *w, struct cache_txn *txn)
@@ -297,12 +303,10 @@ static enum plan plan(struct work *w, struct cache_txn *txn)
 		return PLAN_TURN;
 	if (w->sent.number != 0 || w->row.state == CACHE_OWED_SENT)
 		return PLAN_SETTLE;
-	if (takes_bytes(w, txn)) {
-		if (!w->rescued && needs_rescue(w, txn, &w->rescue_ino))
-			return PLAN_RESCUE;
-		if (needs_join(w, txn))
-			return PLAN_JOIN;
-	}
+	if (tier_work_takes_last(w, txn))
+		return PLAN_RESCUE;
+	if (takes_bytes(w, txn) && needs_join(w, txn))
+		return PLAN_JOIN;
 	if (w->row.kind == CACHE_GONE) {
 		w->op = BLOB_DELETE;
 		return w->has_base ? PLAN_REQUEST : PLAN_DONE;

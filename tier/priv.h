@@ -203,6 +203,11 @@ bool tier_same_bytes(
 /* Does a row look as the request of this `sent` row would have made it? */
 bool tier_is_sent(
 	const struct cache_sent *sent, const struct cache_remote *remote);
+/* Which request of ours, still in `sent`, made the blob that `name` shows?
+ * False: none that is known. */
+bool tier_sent_find(struct cache_txn *txn, const char *name,
+	const struct cache_remote *remote, const struct blob_mark *mark,
+	struct cache_sent *ret);
 /* May the block list of what the store shows now prove that its bytes are
  * those of the index's row, where nothing else does? */
 bool tier_proof_wanted(struct cache_txn *txn, const char *name,

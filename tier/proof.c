@@ -66,6 +66,25 @@ bool tier_is_sent(
 				0);
 }
 
+bool tier_sent_find(struct cache_txn *txn, const char *name,
+	const struct cache_remote *remote, const struct blob_mark *mark,
+	struct cache_sent *ret)
+{
+	bool found;
+
+	if (!mark->present || mark->commit.number == 0 ||
+		cache_sent_get(txn, mark->commit.number, ret) < 0)
+		return false;
+	/* A cache on a cloned disk has another host id than what it sent. */
+	found = memcmp(mark->commit.host, ret->host.bytes, CACHE_ID_BYTES) ==
+			0 &&
+		strcmp(ret->name, name) == 0 && ret->op != BLOB_DELETE &&
+		tier_is_sent(ret, remote);
+	if (!found)
+		cache_sent_fini(ret);
+	return found;
+}
+
 /* Blobs of up to one block have an MD5, if they are ours. */
 bool tier_proof_wanted(
 	struct cache_txn *txn, const char *name, const struct blob_props *props)

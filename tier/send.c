@@ -202,6 +202,8 @@ static int write_sent(struct work *w, struct cache_txn *txn)
 	if (err == 0 && w->row.kind == CACHE_FILE &&
 		(w->op == BLOB_PUT || w->op == BLOB_COMMIT))
 		err = cache_prove(txn, &w->row);
+	if (err == 0 && !w->row.attrs_only && !w->restore)
+		err = tier_work_unstore(w, txn);
 	return err == 0 ? mark_sent(w, txn) : err;
 }
 
@@ -311,7 +313,8 @@ static void send_ready(void *arg)
 	TAILQ_INIT(&batch->works);
 	while ((w = TAILQ_FIRST(&line->ready)) != NULL) {
 		TAILQ_REMOVE(&line->ready, w, link);
-		if (err == 0 && still_the_row(w, txn)) {
+		if (err == 0 && still_the_row(w, txn) &&
+			!tier_work_takes_last(w, txn)) { /* evicted since? */
 			err = write_sent(w, txn);
 			TAILQ_INSERT_TAIL(&batch->works, w, link);
 		} else {

@@ -54,19 +54,11 @@ static bool find_sent(struct work *w, const struct cache_remote *remote,
 	const struct blob_mark *mark, struct cache_sent *ret)
 {
 	struct cache_txn *txn;
-	bool found = false;
+	bool found;
 
-	if (!mark->present || mark->commit.number == 0)
-		return false;
 	if (cache_read(w->tier->cache, &txn) < 0)
 		return false;
-	if (cache_sent_get(txn, mark->commit.number, ret) == 0) {
-		found = commit_is(&mark->commit, &ret->host, ret->number) &&
-			strcmp(ret->name, w->row.name) == 0 &&
-			ret->op != BLOB_DELETE && tier_is_sent(ret, remote);
-		if (!found)
-			cache_sent_fini(ret);
-	}
+	found = tier_sent_find(txn, w->row.name, remote, mark, ret);
 	cache_abort(txn);
 	return found;
 }

@@ -7,7 +7,8 @@
  *       so is the ETag that the request asks for, and nothing is overwritten;
  *   S2  a copy's source that holds other bytes by now: a file that is clean
  *       takes them along (rename against remote edit); one that somebody has
- *       open is uploaded, and theirs stay under the old name;
+ *       open is uploaded, and theirs stay under the old name; and so is one
+ *       whose source a request of our own has overwritten (an exchange);
  *   S3  a source that is gone, with nothing local: the entry goes, and is
  *       reported.
  */
@@ -233,6 +234,7 @@ static int source_moved(struct work *w, struct cache_txn *txn,
 static int learn(struct work *w, struct cache_txn *txn, bool *ret_again)
 {
 	struct cache_remote remote, old;
+	struct cache_sent sent;
 	struct blob_mark mark;
 	int err = cache_remote_get(txn, w->source, &old);
 
@@ -247,6 +249,10 @@ static int learn(struct work *w, struct cache_txn *txn, bool *ret_again)
 	remote.known_seq = tier_tick(w->tier);
 	if (tier_same_bytes(&old, &remote)) {
 		remote.content = old.content;
+		err = cache_remote_put(txn, &remote);
+	} else if (tier_sent_find(txn, w->source, &remote, &mark, &sent)) {
+		remote.content = sent.content;
+		cache_sent_fini(&sent);
 		err = cache_remote_put(txn, &remote);
 	} else {
 		cache_id_new(w->tier->cache, &remote.content);

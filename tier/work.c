@@ -173,10 +173,37 @@ static int set_aside(struct work *w, const char *why)
 	return cache_commit(txn);
 }
 
+/* Is the file that was not there no more the one that the row names?  Its state
+ * has been kept in another meanwhile, or the name holds a newer one. */
+static bool has_moved(struct work *w)
+{
+	struct cache_inode inode;
+	struct cache_owed row;
+	struct cache_txn *txn;
+	uint64_t serial = 0;
+	int err;
+
+	if (cache_read(w->tier->cache, &txn) < 0)
+		return true;
+	err = cache_owed_get(txn, w->seq, &row);
+	if (err == 0) {
+		serial = row.serial;
+		if (serial == 0 && cache_inode_get(txn, row.ino, &inode) == 0)
+			serial = inode.serial;
+		cache_owed_fini(&row);
+	}
+	cache_abort(txn);
+	return serial != w->row.serial;
+}
+
 void tier_work_unreadable(struct work *w, int err)
 {
 	struct base_str why = BASE_STR_INIT;
 
+	if (err == -ENOENT && has_moved(w)) {
+		tier_work_again(w, TIER_STAMP_NS);
+		return;
+	}
 	base_str_printf(&why, "the cache's disk: %s", strerror(-err));
 	/* A disk may have one bad moment. */
 	if (err != -ENOENT &&

@@ -417,6 +417,9 @@ uint64_t disk_cut(struct model *m, const char *old, const char *new)
 	cut_model = m;
 	cut_dir = new;
 	each_file(new, cut_file);
+	/* What a boot finds on the disk is on the disk. */
+	snprintf(disk.dir, sizeof(disk.dir), "%s", new);
+	each_file(new, note_all);
 	boots++;
 	return left;
 }

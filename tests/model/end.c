@@ -121,6 +121,11 @@ static int check_dentry(void *arg, const struct cache_dentry *dentry,
 		if (!inode->implicit || !mstore_has_below(m, b->name))
 			model_fail(m, "end: directory %s is not in the store",
 				b->name);
+	} else if (inode->doubt != CACHE_SURE) {
+		if (b->there && inode->ino < m->inos_cap &&
+			b->version == m->ino_version[inode->ino])
+			model_fail(m, "end: %s was sent, and nobody said so",
+				b->name);
 	} else if (!b->there) {
 		model_fail(m, "end: %s is here, not in the store", b->name);
 	} else {
@@ -156,16 +161,24 @@ static void check_tree(struct model *m)
 /* E2 */
 static void check_kept(struct model *m)
 {
+	struct cache_inode inode;
+	struct cache_txn *txn;
+
+	assert(cache_read(m->cache, &txn) == 0);
 	for (uint64_t ino = 0; ino < m->inos_cap && !m->failed; ino++) {
 		int version = m->ino_version[ino];
 
 		if (version < 0 || m->versions[version].killed)
+			continue;
+		if (cache_inode_get(txn, ino, &inode) == 0 &&
+			inode.doubt != CACHE_SURE)
 			continue;
 		if (!is_shown(m, version))
 			model_fail(m, "end: v%d of inode %llu is lost: %.40s",
 				version, (unsigned long long)ino,
 				m->versions[version].head);
 	}
+	cache_abort(txn);
 }
 
 static const char *last_part(const char *path)
@@ -349,6 +362,7 @@ void check_end(struct model *m)
 	m->faults = false;
 	while (call_close(m, &r) || call_shut(m))
 		;
+	call_flush(m, "", false); /* confirms what a power cut left */
 	settle_down(m);
 	if (!m->failed)
 		local_forget(m);

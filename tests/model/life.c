@@ -144,6 +144,68 @@ static void take_left(struct model *m)
 	base_str_fini(&written);
 }
 
+static int note_doubt(void *arg, const struct cache_inode *inode)
+{
+	struct model *m = arg;
+
+	note_ino(m, inode->ino, local_bytes(m, inode, true));
+	/* Its rows are no more: what was not shown by now never will be. */
+	for (size_t i = 0; i < m->changes_nr; i++) {
+		if (m->changes[i].ino == inode->ino) {
+			m->changes[i].epoch = 0;
+			m->changes[i].left = true;
+		}
+	}
+	count(m,
+		inode->doubt == CACHE_UNCONFIRMED ? COUNT_UNCONFIRMED
+						  : COUNT_RECOVERED);
+	model_say(m, "    after the cut: ino %llu is %s, v%d",
+		(unsigned long long)inode->ino,
+		inode->doubt == CACHE_UNCONFIRMED ? "unconfirmed" : "recovered",
+		ino_version(m, inode->ino));
+	return 0;
+}
+
+struct survivors {
+	struct model *m;
+	struct cache_txn *txn;
+};
+
+/* What is shown as whole is a state that somebody wrote. */
+static int note_survivor(void *arg, const struct cache_dentry *dentry,
+	const struct cache_inode *inode)
+{
+	struct survivors *s = arg;
+	int version;
+
+	if (inode->kind == CACHE_DIR)
+		return cache_dentry_each(
+			s->txn, inode->ino, 0, note_survivor, s);
+	if (inode->kind != CACHE_FILE || inode->data != CACHE_WHOLE ||
+		inode->doubt != CACHE_SURE)
+		return 0;
+	version = local_bytes(s->m, inode, false);
+	if (version < 0)
+		model_fail(s->m, "after the cut: %s (ino %llu) is torn",
+			dentry->name, (unsigned long long)inode->ino);
+	else if (ino_version(s->m, inode->ino) < 0)
+		note_ino(s->m, inode->ino, version);
+	return 0;
+}
+
+/* After a power cut: what nothing proves has the bytes that are left of it, and
+ * nobody gave them to the store. */
+static void take_doubts(struct model *m)
+{
+	struct survivors s = { .m = m };
+
+	assert(tier_recover(m->tier) == 0);
+	assert(cache_read(m->cache, &s.txn) == 0);
+	assert(cache_doubt_each(s.txn, note_doubt, m) == 0);
+	cache_dentry_each(s.txn, CACHE_ROOT_INO, 0, note_survivor, &s);
+	cache_abort(s.txn);
+}
+
 void local_open(struct model *m)
 {
 	const char *dirs[] = { m->dirs[m->dir] };
@@ -179,6 +241,8 @@ void local_open(struct model *m)
 		.arg = m,
 	};
 	assert(tier_open(&m->config, &m->tier) == 0);
+	if (opened.unclean)
+		take_doubts(m);
 	local_forget(m);
 	if (!opened.unclean) {
 		take_left(m);

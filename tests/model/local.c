@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "blob/hash.h"
 #include "tests/model/disk.h"
 #include "tests/model/local.h"
 
@@ -244,6 +245,27 @@ int local_version(
 		return ino_version(m, inode->ino);
 	version = m->etag_version[etag_number(remote.etag)];
 	cache_remote_fini(&remote);
+	return version;
+}
+
+int local_bytes(struct model *m, const struct cache_inode *inode, bool add)
+{
+	uint8_t md5[16];
+	struct stat st;
+	char *bytes;
+	int version;
+	int fd = cache_data_open(m->cache, inode->ino, inode->serial, O_RDONLY);
+
+	assert(fd >= 0 && fstat(fd, &st) == 0);
+	bytes = base_calloc(1, (size_t)st.st_size + 1);
+	assert(pread(fd, bytes, (size_t)st.st_size, 0) == st.st_size);
+	close(fd);
+	blob_md5(bytes, (size_t)st.st_size, md5);
+	version = version_find(m, md5);
+	if (add)
+		version = version_add(m, bytes, (size_t)st.st_size,
+			(uint64_t)st.st_size, false);
+	free(bytes);
 	return version;
 }
 

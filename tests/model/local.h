@@ -40,6 +40,9 @@ void note_ino(struct model *m, uint64_t ino, int version);
 int ino_version(struct model *m, uint64_t ino);
 /* The power went; of the index's log `left` bytes are there. */
 void note_cut(struct model *m, uint64_t left);
+/* What its data file holds; -1: nobody wrote that (`add`: from now on somebody
+ * did). */
+int local_bytes(struct model *m, const struct cache_inode *inode, bool add);
 /* What the inode's bytes are, also those that were never here. */
 int local_version(struct model *m, struct cache_txn *txn,
 	const struct cache_inode *inode);
@@ -70,6 +73,9 @@ ssize_t local_note_marker(
 	struct model *m, struct cache_txn *txn, const char *path);
 
 /* ---- read.c ---- */
+
+/* fs_written_sync() */
+int local_sync(struct model *m, uint64_t ino);
 
 int local_fetch_whole(
 	struct model *m, const char *path, struct cache_inode *inode);

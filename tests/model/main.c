@@ -91,7 +91,7 @@ static unsigned profile_of(const struct options *o, uint64_t seed)
 	for (unsigned bit = 1; bit <= PROFILE_ALL; bit <<= 1) {
 		if (rnd_pct(&r,
 			    bit == WITH_LARGE	       ? 3
-				    : bit == WITH_CUTS ? 0
+				    : bit == WITH_CUTS ? 25
 						       : 50))
 			profile |= bit;
 	}
@@ -292,25 +292,6 @@ static void report(const struct options *o, uint64_t seed)
 	free(steps);
 }
 
-static bool run_all(const struct options *o)
-{
-	uint64_t seed = o->from, end = o->from + o->histories;
-
-	while (seed < end) {
-		uint64_t to = seed + BATCH < end ? seed + BATCH : end;
-
-		if (in_child(o, seed, to, NULL, 0, false) != 0) {
-			progress->failures++;
-			to = progress->seed + 1;
-			report(o, progress->seed);
-			if (!o->all)
-				return false;
-		}
-		seed = to;
-	}
-	return progress->failures == 0;
-}
-
 /* The history of a seed, or those of its steps that are named. */
 static bool run_one(const struct options *o)
 {
@@ -341,6 +322,60 @@ static bool run_one(const struct options *o)
 	return ok;
 }
 
+/* Histories that once found what no other did, shrunk.  (A step is what it was
+ * as long as steps.c makes steps as it does.) */
+static const struct {
+	uint64_t seed;
+	unsigned profile;
+	const char *steps;
+} found[] = {
+	/* An exchange: a request of our own was taken for a remote edit of the
+	 * copy's source, and the file was given its bytes. */
+	{ 442, 255, "11,12,13,25,26,31,32,33,34,35,36" },
+	/* A renamed directory, not known as stored, stayed for ever. */
+	{ 101453, 118, "14,22,52,67,76,113" },
+	{ 303058, 102, "54,78,79,84,101" },
+	/* A data file that was kept under another serial meanwhile was taken
+	 * for unreadable, and its row set aside. */
+	{ 3119, 191, NULL },
+	/* fsynced, then a power cut: unconfirmed. */
+	{ 2041, 255, "1,3,13,27,31,48" },
+};
+
+static bool run_found(const struct options *o)
+{
+	bool ok = true;
+
+	for (size_t i = 0; i < sizeof(found) / sizeof(found[0]); i++) {
+		struct options own = *o;
+
+		own.from = found[i].seed;
+		own.profile = found[i].profile;
+		own.steps = found[i].steps;
+		ok = run_one(&own) && ok;
+	}
+	return ok;
+}
+
+static bool run_all(const struct options *o)
+{
+	uint64_t seed = o->from, end = o->from + o->histories;
+
+	while (seed < end) {
+		uint64_t to = seed + BATCH < end ? seed + BATCH : end;
+
+		if (in_child(o, seed, to, NULL, 0, false) != 0) {
+			progress->failures++;
+			to = progress->seed + 1;
+			report(o, progress->seed);
+			if (!o->all)
+				return false;
+		}
+		seed = to;
+	}
+	return progress->failures == 0;
+}
+
 /* Kinds that never occurred test nothing. */
 static bool report_counts(const struct options *o)
 {
@@ -352,8 +387,7 @@ static bool report_counts(const struct options *o)
 			printf("%10llu  %s\n",
 				(unsigned long long)progress->counts[i],
 				count_name((enum count)i));
-		if (must && progress->counts[i] == 0 &&
-			(enum count)i != COUNT_CUT) {
+		if (must && progress->counts[i] == 0) {
 			printf("never: %s\n", count_name((enum count)i));
 			ok = false;
 		}
@@ -439,7 +473,8 @@ int main(int argc, char **argv)
 	if (o.one && (o.verbose || o.steps != NULL)) {
 		ok = run_one(&o);
 	} else {
-		ok = run_all(&o);
+		ok = o.one || run_found(&o);
+		ok = run_all(&o) && ok;
 		ok = report_counts(&o) && ok;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &b);

@@ -154,6 +154,8 @@ enum count {
 	/* the host */
 	COUNT_CRASH,
 	COUNT_CUT,
+	COUNT_RECOVERED,   /* what was never fsynced has another name */
+	COUNT_UNCONFIRMED, /* what was fsynced once, and changed since */
 	COUNT_REMOUNT,
 	/* programs */
 	COUNT_TRUNCATE,

@@ -22,8 +22,8 @@ int local_lose_name(struct model *m, struct cache_txn *txn, uint64_t ino)
 	bool gone, open = local_is_open(m, ino);
 	int err = 0;
 
-	if (!open)
-		note_ino(m, ino, -1);
+	note_ino(m, ino, open ? ino_version(m, ino) : -1);
+	m->ino_synced[ino] = -1; /* it goes with who has it open */
 	if (cache_inode_get(txn, ino, &inode) == 0)
 		err = cache_held_put(txn, ino, open, &gone);
 	return err;
@@ -225,6 +225,10 @@ bool call_chmod(struct model *m, const char *path, uint32_t mode)
 	if (inode.implicit)
 		note_change(m, txn, path, CACHE_DIR, inode.ino,
 			version_add(m, "", 0, 0, false));
+	/* Who changes it says that it is as it should be. */
+	if (inode.doubt != CACHE_SURE)
+		note_change(m, txn, path, CACHE_FILE, inode.ino,
+			ino_version(m, inode.ino));
 	inode.mode = mode;
 	inode.meta_gen++;
 	inode.implicit = false;

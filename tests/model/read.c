@@ -186,7 +186,7 @@ bool call_shut(struct model *m)
 /* ---- the rest ---- */
 
 /* fs_written_sync(), and FLUSH before it for some who write. */
-static int sync_inode(struct model *m, uint64_t ino)
+int local_sync(struct model *m, uint64_t ino)
 {
 	struct cache_inode inode;
 	struct cache_txn *txn;
@@ -205,6 +205,7 @@ static int sync_inode(struct model *m, uint64_t ino)
 			err = cache_inode_get(txn, ino, &inode);
 		if (err == 0 && inode.synced_gen < gen)
 			inode.synced_gen = gen;
+		inode.fsynced = true;
 		if (inode.written)
 			inode.gen++;
 		if (err == 0)
@@ -216,7 +217,7 @@ static int sync_inode(struct model *m, uint64_t ino)
 	}
 	if (err == 0)
 		err = cache_sync_index(m->cache);
-	if (err == 0 && ino < m->inos_cap)
+	if (err == 0 && ino < m->inos_cap && inode.nlink > 0)
 		m->ino_synced[ino] = m->ino_version[ino];
 	return err;
 }
@@ -229,9 +230,9 @@ bool call_fsync(struct model *m, const char *path)
 
 	if (path == NULL && h != NULL && h->version >= 0) {
 		local_flush(m, h);
-		err = sync_inode(m, h->ino);
+		err = local_sync(m, h->ino);
 	} else if (path != NULL && local_resolve(m, path, &inode) == 0) {
-		err = sync_inode(m, inode.ino);
+		err = local_sync(m, inode.ino);
 	} else if (path != NULL) {
 		return false;
 	}
@@ -244,10 +245,45 @@ bool call_fsync(struct model *m, const char *path)
 	return true;
 }
 
+struct confirm {
+	struct model *m;
+	struct cache_txn *txn;
+	const char *path;
+};
+
+static int confirm_one(void *arg, const struct cache_inode *inode)
+{
+	struct confirm *c = arg;
+	struct base_str path = BASE_STR_INIT;
+	size_t len = strlen(c->path);
+
+	if (inode->doubt == CACHE_UNCONFIRMED && !inode->written &&
+		cache_path_of(c->txn, inode->ino, &path) == 0 &&
+		(len == 0 ||
+			(strncmp(path.data, c->path, len) == 0 &&
+				(path.data[len] == '\0' ||
+					path.data[len] == '/'))))
+		note_change(c->m, c->txn, path.data, CACHE_FILE, inode->ino,
+			ino_version(c->m, inode->ino));
+	base_str_fini(&path);
+	return 0;
+}
+
+/* A flush says that unconfirmed files are as they should be. */
+static void note_confirmed(struct model *m, const char *path)
+{
+	struct confirm c = { .m = m, .path = path };
+
+	assert(cache_read(m->cache, &c.txn) == 0);
+	assert(cache_doubt_each(c.txn, confirm_one, &c) == 0);
+	cache_abort(c.txn);
+}
+
 bool call_flush(struct model *m, const char *path, bool wait)
 {
 	int err = 0;
 
+	note_confirmed(m, path);
 	count(m, COUNT_FLUSH);
 	if (wait)
 		err = local_await(m, 120 * S, local_start_flush, (void *)path);

@@ -146,6 +146,19 @@ static int catch_up(
 	return err < 0 ? err : cache_inode_put(txn, inode);
 }
 
+/* What takes the place of another is durable before it does: op_rename.c. */
+static int sync_fresh(struct model *m, const char *path)
+{
+	struct cache_inode inode;
+	int err = local_resolve(m, path, &inode);
+
+	if (err < 0 || inode.kind != CACHE_FILE || inode.data != CACHE_WHOLE ||
+		(!inode.written &&
+			(inode.stored || inode.gen == inode.synced_gen)))
+		return err == -ENOENT ? 0 : err;
+	return local_sync(m, inode.ino);
+}
+
 bool call_rename(struct model *m, const char *from, const char *to)
 {
 	char from_dir[256], to_dir[256];
@@ -161,6 +174,8 @@ bool call_rename(struct model *m, const char *from, const char *to)
 	if (local_look_up(m, from) < 0 || m->failed ||
 		local_look_up(m, to) < 0 || m->failed ||
 		refresh_for_rename(m, from, to) < 0 || m->failed)
+		return false;
+	if (local_resolve(m, to, &old) == 0 && sync_fresh(m, from) < 0)
 		return false;
 	assert(cache_write(m->cache, &txn) == 0);
 	err = cache_resolve(txn, from_dir, &from_parent);
@@ -244,6 +259,8 @@ bool call_exchange(struct model *m, const char *from, const char *to)
 
 	if (local_look_up(m, from) < 0 || m->failed ||
 		local_look_up(m, to) < 0 || m->failed)
+		return false;
+	if (sync_fresh(m, from) < 0 || sync_fresh(m, to) < 0)
 		return false;
 	assert(cache_write(m->cache, &txn) == 0);
 	err = cache_resolve(txn, from_dir, &from_parent);

@@ -157,6 +157,12 @@ static void end_handle(struct model *m, struct handle *h)
 	bool gone;
 	int err;
 
+	/* After a power cut the close says that it is as it should be. */
+	assert(cache_read(m->cache, &txn) == 0);
+	if (cache_inode_get(txn, h->ino, &inode) == 0 &&
+		inode.doubt != CACHE_SURE)
+		h->dirty = true;
+	cache_abort(txn);
 	local_flush(m, h);
 	if (m->failed)
 		return;
@@ -265,7 +271,7 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 	struct cache_inode inode;
 	struct handle *h = free_handle(m);
 	struct cache_txn *txn;
-	bool keep;
+	bool keep, sync;
 	int seen, err;
 
 	if (h == NULL || local_look_up(m, path) < 0 || m->failed)
@@ -287,6 +293,9 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 	err = cache_inode_get(txn, inode.ino, &inode);
 	keep = err == 0 && !alone && !inode.written &&
 		tier_keep_needed(m->tier, txn, &inode);
+	/* A changed file must not look like the durable one that it was. */
+	sync = err == 0 && !alone && inode.size_bytes > 0 &&
+		cache_may_be_proven(txn, &inode);
 	cache_abort(txn);
 	if (err < 0)
 		return false;
@@ -333,6 +342,8 @@ bool call_write(struct model *m, const char *path, struct rnd *r, bool hold)
 	local_commit(m, txn, err, "open");
 	if (m->failed)
 		return true;
+	if (sync)
+		assert(cache_sync_index(m->cache) == 0);
 	if (truncate && !alone)
 		assert(ftruncate(h->fd, 0) == 0);
 	if (truncate)
