@@ -177,7 +177,8 @@ static void write_fini(struct fs_call *call)
 	struct write_op *op = (struct write_op *)call;
 
 	fs_waiting_bytes(call->m->handles, -(int64_t)op->size);
-	fs_file_put(call->m->handles, op->f);
+	if (op->f != NULL)
+		fs_file_put(call->m->handles, op->f);
 	free(op->bytes);
 }
 
@@ -211,6 +212,8 @@ static int kill_setid(struct fs_mount *m, uint64_t ino)
 	return fs_commit(m, txn, err);
 }
 
+/* Takes the reference.  It is gone before the reply: then the caller may close
+ * the file, and RELEASE what was written to. */
 static void write_now(fuse_req_t req, struct fs_file *f, struct fuse_bufvec *in,
 	off_t off, bool kill)
 {
@@ -224,6 +227,7 @@ static void write_now(fuse_req_t req, struct fs_file *f, struct fuse_bufvec *in,
 	out.buf[0].pos = off;
 	if (n == 0)
 		n = fuse_buf_copy(&out, in, 0);
+	fs_file_put(m->handles, f);
 	if (n < 0)
 		fs_reply_err(req, (int)n);
 	else
@@ -243,6 +247,7 @@ static void write_again(struct fs_call *call, int err)
 	} else if (fs_written_may_write(m->handles)) {
 		buf.buf[0].mem = op->bytes;
 		write_now(call->req, op->f, &buf, op->off, op->kill_setid);
+		op->f = NULL;
 		fs_call_end(call);
 	} else if (base_boot_ns(m->env) >= op->until_ns) {
 		fs_call_err(call, -ENOSPC);
@@ -294,10 +299,13 @@ void fs_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *buf,
 		return;
 	}
 	/* Pages written back come with any handle that may write. */
+	if (open.write && open.file->wfd >= 0 &&
+		fs_written_may_write(m->handles)) {
+		write_now(req, open.file, buf, off, fs_kills_setid(req, fi));
+		return;
+	}
 	if (!open.write || open.file->wfd < 0)
 		fs_reply_err(req, -EBADF);
-	else if (fs_written_may_write(m->handles))
-		write_now(req, open.file, buf, off, fs_kills_setid(req, fi));
 	else
 		write_later(req, open.file, buf, off, fs_kills_setid(req, fi));
 	fs_file_put(m->handles, open.file);

@@ -46,8 +46,8 @@ struct fs_session {
 	struct fs_mount *m;
 	int ended_fd;
 	/* Of the first thread until it has ended, then of fs_session_stop(). */
-	bool again;	     /* requests may still come again */
-	unsigned threads_nr; /* started */
+	bool again;		     /* requests may still come again */
+	_Atomic unsigned threads_nr; /* started */
 	pthread_t threads[THREADS_MAX];
 };
 
