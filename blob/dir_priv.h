@@ -161,6 +161,8 @@ int dir_root_open(const char *path, struct dir_root **ret_root);
 void dir_root_free(struct dir_root *root);
 /* Makes .forebay and what is in it, once; drops what is stale. */
 int dir_root_prepare(struct dir_root *root);
+/* Removes `name` and, if it is a directory, the files in it. */
+void dir_remove_shallow(int at, const char *name);
 /* The descriptor of .forebay/meta, or -1 if there is none. */
 int dir_root_meta_fd(struct dir_root *root);
 
@@ -331,6 +333,10 @@ enum blob_result dir_op_commit(struct dir_job *job);
 enum blob_result dir_change_meta(struct dir_job *job, bool adopt);
 /* The record that a request's metadata and headers make; -E2BIG. */
 int dir_record_of(const struct blob_req *req, struct dir_record *ret);
+/* Makes the bytes that were written to `tmp` what the request's metadata say
+ * they are, and seals it.  md5: of them, or NULL. */
+int dir_seal_bytes(struct dir_job *job, struct dir_tmp *tmp,
+	const uint8_t md5[16], const struct blob_block *blocks, size_t nr);
 /* Writes a request's body into fd, checking its length and MD5. */
 int dir_body_write(struct dir_job *job, const struct blob_body *body, int fd);
 

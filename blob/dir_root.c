@@ -129,8 +129,7 @@ static bool is_stale(int at, const char *name, bool by_mtime)
 		now.tv_sec;
 }
 
-/* Removes `name` and, if it is a directory, the files in it. */
-static void remove_shallow(int at, const char *name)
+void dir_remove_shallow(int at, const char *name)
 {
 	struct dirent *de;
 	DIR *dir;
@@ -167,7 +166,7 @@ static void drop_stale(int at, bool by_mtime)
 	}
 	while ((de = readdir(dir)) != NULL) {
 		if (de->d_name[0] != '.' && is_stale(at, de->d_name, by_mtime))
-			remove_shallow(at, de->d_name);
+			dir_remove_shallow(at, de->d_name);
 	}
 	closedir(dir);
 }

@@ -35,26 +35,11 @@ static void stage_name(
 void dir_stage_drop(struct dir_root *root, const char *name)
 {
 	char stage[STAGE_NAME];
-	struct dirent *de;
-	DIR *dir;
-	int fd;
 
 	if (root->stage_fd < 0)
 		return;
 	stage_name(root, name, stage);
-	fd = openat(root->stage_fd, stage,
-		O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	dir = fdopendir(fd);
-	if (!dir) {
-		close(fd);
-		return;
-	}
-	while ((de = readdir(dir)) != NULL)
-		unlinkat(dirfd(dir), de->d_name, 0);
-	closedir(dir);
-	unlinkat(root->stage_fd, stage, AT_REMOVEDIR);
+	dir_remove_shallow(root->stage_fd, stage);
 }
 
 /* ---- staging ---- */
@@ -314,7 +299,6 @@ static int commit_object(struct dir_job *job, struct dir_tmp *tmp)
 	struct blob_req *req = job->req;
 	size_t nr = req->in.commit.blocks_nr;
 	struct blob_block *list = base_calloc(nr + 1, sizeof(*list));
-	struct dir_record rec = { 0 };
 	char stage_path[STAGE_NAME];
 	struct base base;
 	int stage = -1, err = base_open(job, &base);
@@ -331,16 +315,7 @@ static int commit_object(struct dir_job *job, struct dir_tmp *tmp)
 		close(stage);
 	base_close(&base);
 	if (!err)
-		err = dir_tmp_shape(job->root, tmp, req->meta, req->meta_nr);
-	if (!err)
-		err = dir_record_of(req, &rec);
-	if (!err) {
-		rec.has_md5 = req->in.commit.md5 != NULL;
-		if (rec.has_md5)
-			memcpy(rec.md5, req->in.commit.md5, sizeof(rec.md5));
-		err = dir_tmp_seal(job->root, tmp, &rec, list, nr);
-	}
-	dir_record_fini(&rec);
+		err = dir_seal_bytes(job, tmp, req->in.commit.md5, list, nr);
 	free(list);
 	return err;
 }

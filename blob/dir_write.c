@@ -243,27 +243,34 @@ static bool is_marker_over_dir(struct dir_job *job)
 	return is_dir;
 }
 
-static int put_object(struct dir_job *job, struct dir_tmp *tmp)
+int dir_seal_bytes(struct dir_job *job, struct dir_tmp *tmp,
+	const uint8_t md5[16], const struct blob_block *blocks, size_t nr)
 {
 	struct blob_req *req = job->req;
 	struct dir_record rec;
-	int err = dir_tmp_file(job->root, tmp);
+	int err = dir_tmp_shape(job->root, tmp, req->meta, req->meta_nr);
 
-	if (!err)
-		err = dir_body_write(job, &req->in.put.body, tmp->fd);
-	if (!err)
-		err = dir_tmp_shape(job->root, tmp, req->meta, req->meta_nr);
 	if (err)
 		return err;
 	err = dir_record_of(req, &rec);
 	if (!err) {
-		rec.has_md5 = req->in.put.body.md5 != NULL;
+		rec.has_md5 = md5 != NULL;
 		if (rec.has_md5)
-			memcpy(rec.md5, req->in.put.body.md5, sizeof(rec.md5));
-		err = dir_tmp_seal(job->root, tmp, &rec, NULL, 0);
+			memcpy(rec.md5, md5, sizeof(rec.md5));
+		err = dir_tmp_seal(job->root, tmp, &rec, blocks, nr);
 	}
 	dir_record_fini(&rec);
 	return err;
+}
+
+static int put_object(struct dir_job *job, struct dir_tmp *tmp)
+{
+	const struct blob_body *body = &job->req->in.put.body;
+	int err = dir_tmp_file(job->root, tmp);
+
+	if (!err)
+		err = dir_body_write(job, body, tmp->fd);
+	return err ? err : dir_seal_bytes(job, tmp, body->md5, NULL, 0);
 }
 
 enum blob_result dir_op_put(struct dir_job *job)

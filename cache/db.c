@@ -354,6 +354,14 @@ int cache_db_run(struct cache_query *q)
 	return cache_db_end(q, err);
 }
 
+int cache_db_run_one(struct cache_query *q)
+{
+	struct cache_txn *txn = q->txn;
+	int err = cache_db_run(q);
+
+	return err == 0 && cache_db_changes(txn) == 0 ? -ENOENT : err;
+}
+
 int cache_db_one(struct cache_query *q)
 {
 	int err = cache_db_step(q);

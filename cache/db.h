@@ -249,6 +249,8 @@ void cache_db_id(struct cache_query *q, struct cache_id *ret);
 int cache_db_end(struct cache_query *q, int err);
 /* Steps to the end and gives it back: for INSERT, UPDATE, DELETE. */
 int cache_db_run(struct cache_query *q);
+/* The same where there must be such a row: -ENOENT. */
+int cache_db_run_one(struct cache_query *q);
 /* One row: steps, and -ENOENT if there is none.  End it after the columns. */
 int cache_db_one(struct cache_query *q);
 /* Rows that the last INSERT, UPDATE or DELETE changed. */

@@ -63,33 +63,25 @@ int cache_dentry_add(
 int cache_dentry_del(struct cache_txn *txn, uint64_t parent, const char *name)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(
 		&q, txn, "DELETE FROM dentry WHERE parent = ? AND name = ?");
 	cache_db_bind_u64(&q, parent);
 	cache_db_bind_name(&q, name);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_dentry_set(
 	struct cache_txn *txn, uint64_t parent, const char *name, uint64_t ino)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn,
 		"UPDATE dentry SET ino = ? WHERE parent = ? AND name = ?");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, parent);
 	cache_db_bind_name(&q, name);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_dentry_each(struct cache_txn *txn, uint64_t parent, uint64_t after,

@@ -185,11 +185,7 @@ int cache_evict_inode(struct cache *cache, uint64_t ino, uint64_t *ret_bytes)
 	if (err == 0 && verdict == EVICTED)
 		err = cache_use_move(
 			cache->space->use, txn, ino, CACHE_GHOST, 0);
-	if (err != 0) {
-		cache_abort(txn);
-		return err;
-	}
-	err = cache_commit(txn);
+	err = cache_end(txn, err);
 	if (err != 0)
 		return err;
 	cache_data_drain(cache);
@@ -397,10 +393,7 @@ static int sweep(struct pass *p)
 		if (err != 0)
 			break;
 		err = cache_use_sweep(p->use, txn, &cursor, SWEEP_ROWS);
-		if (err == 0)
-			err = cache_commit(txn);
-		else
-			cache_abort(txn);
+		err = cache_end(txn, err);
 	}
 	return err;
 }

@@ -541,10 +541,7 @@ static int end_session(struct cache *cache)
 		err = cache_written_each(txn, stop_at_one, NULL);
 	if (err >= 0)
 		err = cache_meta_set_u64(txn, "clean", err == 0);
-	if (err == 0)
-		return cache_commit(txn);
-	cache_abort(txn);
-	return err;
+	return cache_end(txn, err);
 }
 
 void cache_close(struct cache *cache)

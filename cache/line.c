@@ -137,6 +137,14 @@ int cache_owed_first_epoch(struct cache_txn *txn, uint64_t *ret)
 	return err;
 }
 
+static int each_after(struct cache_query *q, uint64_t epoch, uint64_t seq,
+	cache_owed_fn each, void *arg)
+{
+	cache_db_bind_u64(q, epoch);
+	cache_db_bind_u64(q, seq);
+	return cache_owed_read_each(q, each, arg);
+}
+
 int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
 	cache_owed_fn each, void *arg)
 {
@@ -146,9 +154,7 @@ int cache_owed_each(struct cache_txn *txn, uint64_t epoch, uint64_t after_seq,
 		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_line "
 		"WHERE state <> 2 AND (epoch, seq) > (?, ?) "
 		"ORDER BY epoch, seq");
-	cache_db_bind_u64(&q, epoch);
-	cache_db_bind_u64(&q, after_seq);
-	return cache_owed_read_each(&q, each, arg);
+	return each_after(&q, epoch, after_seq, each, arg);
 }
 
 int cache_owed_each_large(struct cache_txn *txn, uint64_t epoch,
@@ -160,9 +166,7 @@ int cache_owed_each_large(struct cache_txn *txn, uint64_t epoch,
 		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_large "
 		"WHERE size > 8388608 AND kind = 1 AND state = 0 AND "
 		"(epoch, seq) > (?, ?) ORDER BY epoch, seq");
-	cache_db_bind_u64(&q, epoch);
-	cache_db_bind_u64(&q, after_seq);
-	return cache_owed_read_each(&q, each, arg);
+	return each_after(&q, epoch, after_seq, each, arg);
 }
 
 int cache_owed_each_of_step(struct cache_txn *txn, uint64_t epoch,

@@ -114,9 +114,11 @@ int cache_conflict_add(
 
 static int del_row_sql(struct cache_txn *txn, const char *sql, uint64_t id)
 {
-	int err = cache_db_run_ino_sql(txn, sql, id);
+	struct cache_query q;
 
-	return err == 0 && cache_db_changes(txn) == 0 ? -ENOENT : err;
+	cache_db_begin_sql(&q, txn, sql);
+	cache_db_bind_u64(&q, id);
+	return cache_db_run_one(&q);
 }
 #define del_row(txn, sql, id) del_row_sql(txn, CACHE_SQL(sql), id)
 

@@ -133,6 +133,9 @@ int cache_write(struct cache *cache, struct cache_txn **ret_txn);
 /* Ends either kind.  The commit is not durable until cache_sync_index(). */
 int cache_commit(struct cache_txn *txn);
 void cache_abort(struct cache_txn *txn);
+/* One or the other: commits if `err` is 0, otherwise (-errno) takes all back.
+ * Returns the first error. */
+int cache_end(struct cache_txn *txn, int err);
 /* Claims an inode with config.claim until the end of this transaction: nobody
  * has it open, and nobody opens it meanwhile.  -EBUSY: in use. */
 int cache_claim(struct cache_txn *txn, uint64_t ino);

@@ -421,9 +421,7 @@ int cache_owed_renumber(struct cache_txn *txn, uint64_t seq, uint64_t *ret_seq)
 	cache_db_begin(&q, txn, "UPDATE owed SET seq = ? WHERE seq = ?");
 	cache_db_bind_u64(&q, number);
 	cache_db_bind_u64(&q, seq);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
+	err = cache_db_run_one(&q);
 	if (err == 0)
 		*ret_seq = number;
 	return err;

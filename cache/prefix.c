@@ -52,6 +52,18 @@ static int read_each(
 	return cache_db_end(q, err);
 }
 
+static void bind_row(struct cache_query *q, const struct cache_owed_prefix *row)
+{
+	cache_db_bind_u64(q, row->epoch);
+	cache_db_bind_name(q, row->old_dir);
+	cache_db_bind_name(q, row->new_dir);
+	cache_db_bind_i64(q, row->deleting);
+	cache_db_bind_name(q, row->cursor);
+	cache_db_bind_u64(q, row->done);
+	cache_db_bind_u64(q, row->total);
+	cache_db_bind_u64(q, row->step);
+}
+
 int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row)
 {
 	struct cache_query q;
@@ -63,14 +75,7 @@ int cache_owed_prefix_add(struct cache_txn *txn, struct cache_owed_prefix *row)
 		"INSERT INTO owed_prefix(" COLUMNS ") "
 		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
 	cache_db_bind_u64(&q, row->seq);
-	cache_db_bind_u64(&q, row->epoch);
-	cache_db_bind_name(&q, row->old_dir);
-	cache_db_bind_name(&q, row->new_dir);
-	cache_db_bind_i64(&q, row->deleting);
-	cache_db_bind_name(&q, row->cursor);
-	cache_db_bind_u64(&q, row->done);
-	cache_db_bind_u64(&q, row->total);
-	cache_db_bind_u64(&q, row->step);
+	bind_row(&q, row);
 	err = cache_db_run(&q);
 	txn->delta.owed_rows += err == 0;
 	return err;
@@ -80,25 +85,14 @@ int cache_owed_prefix_put(
 	struct cache_txn *txn, const struct cache_owed_prefix *row)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn,
 		"UPDATE owed_prefix SET epoch = ?, old_dir = ?, new_dir = ?, "
 		"deleting = ?, cursor = ?, done = ?, total = ?, step = ? "
 		"WHERE seq = ?");
-	cache_db_bind_u64(&q, row->epoch);
-	cache_db_bind_name(&q, row->old_dir);
-	cache_db_bind_name(&q, row->new_dir);
-	cache_db_bind_i64(&q, row->deleting);
-	cache_db_bind_name(&q, row->cursor);
-	cache_db_bind_u64(&q, row->done);
-	cache_db_bind_u64(&q, row->total);
-	cache_db_bind_u64(&q, row->step);
+	bind_row(&q, row);
 	cache_db_bind_u64(&q, row->seq);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq)
@@ -108,9 +102,7 @@ int cache_owed_prefix_del(struct cache_txn *txn, uint64_t seq)
 
 	cache_db_begin(&q, txn, "DELETE FROM owed_prefix WHERE seq = ?");
 	cache_db_bind_u64(&q, seq);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
+	err = cache_db_run_one(&q);
 	txn->delta.owed_rows -= err == 0;
 	return err;
 }

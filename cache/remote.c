@@ -136,14 +136,10 @@ int cache_remote_put(struct cache_txn *txn, const struct cache_remote *remote)
 int cache_remote_del(struct cache_txn *txn, const char *name)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn, "DELETE FROM remote WHERE name = ?");
 	cache_db_bind_name(&q, name);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_remote_holding(struct cache_txn *txn, const struct cache_id *content,

@@ -78,7 +78,6 @@ int cache_sent_add(struct cache_txn *txn, const struct cache_sent *sent)
 int cache_sent_put(struct cache_txn *txn, const struct cache_sent *sent)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn,
 		"UPDATE sent SET host = ?, name = ?, op = ?, base_etag = ?, "
@@ -86,23 +85,16 @@ int cache_sent_put(struct cache_txn *txn, const struct cache_sent *sent)
 		"boot = ?, settled = ?, list = ? WHERE number = ?");
 	bind_columns(&q, sent);
 	cache_db_bind_u64(&q, sent->number);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_sent_del(struct cache_txn *txn, uint64_t number)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn, "DELETE FROM sent WHERE number = ?");
 	cache_db_bind_u64(&q, number);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_sent_del_name(struct cache_txn *txn, const char *name)

@@ -174,11 +174,7 @@ static int note_flushed(struct cache *cache, uint64_t nr)
 	if (err != 0)
 		return err;
 	err = cache_meta_set_u64(txn, "flush_nr", nr);
-	if (err != 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 int cache_sync_flush(struct cache *cache)

@@ -99,11 +99,20 @@ static void bind_columns(struct cache_query *q, const struct cache_inode *i)
 	cache_db_bind_u64(q, i->local_bytes);
 }
 
+/* The one row of a query, which it ends. */
+static int read_one(struct cache_query *q, struct cache_inode *ret)
+{
+	int err = cache_db_one(q);
+
+	if (err == 0)
+		cache_inode_read(q, ret);
+	return cache_db_end(q, err);
+}
+
 int cache_inode_far(struct cache_txn *txn, const struct cache_id *content,
 	struct cache_inode *ret)
 {
 	struct cache_query q;
-	int err;
 
 	if (cache_id_is_none(content))
 		return -ENOENT;
@@ -112,10 +121,7 @@ int cache_inode_far(struct cache_txn *txn, const struct cache_id *content,
 		"inode_far WHERE i.content = ? AND i.content IS NOT NULL AND "
 		"i.data <> 2 AND i.kind = 1 ORDER BY i.nlink DESC LIMIT 1");
 	cache_db_bind_id(&q, content);
-	err = cache_db_one(&q);
-	if (err == 0)
-		cache_inode_read(&q, ret);
-	return cache_db_end(&q, err);
+	return read_one(&q, ret);
 }
 _Static_assert(CACHE_WHOLE == 2 && CACHE_FILE == 1, "as in the SQL");
 
@@ -123,7 +129,6 @@ int cache_symlink_far(struct cache_txn *txn, const struct cache_id *content,
 	struct cache_inode *ret)
 {
 	struct cache_query q;
-	int err;
 
 	if (cache_id_is_none(content))
 		return -ENOENT;
@@ -133,10 +138,7 @@ int cache_symlink_far(struct cache_txn *txn, const struct cache_id *content,
 		"AND i.target IS NULL AND i.kind = 3 "
 		"ORDER BY i.nlink DESC LIMIT 1");
 	cache_db_bind_id(&q, content);
-	err = cache_db_one(&q);
-	if (err == 0)
-		cache_inode_read(&q, ret);
-	return cache_db_end(&q, err);
+	return read_one(&q, ret);
 }
 _Static_assert(CACHE_SYMLINK == 3, "as in the SQL");
 
@@ -144,15 +146,11 @@ int cache_inode_get(
 	struct cache_txn *txn, uint64_t ino, struct cache_inode *ret)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn,
 		"SELECT " CACHE_INODE_COLUMNS " FROM inode i WHERE i.ino = ?");
 	cache_db_bind_u64(&q, ino);
-	err = cache_db_one(&q);
-	if (err == 0)
-		cache_inode_read(&q, ret);
-	return cache_db_end(&q, err);
+	return read_one(&q, ret);
 }
 
 static void fill_in(struct cache *cache, struct cache_inode *i)
@@ -223,7 +221,6 @@ int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode)
 static int put_unproven(struct cache_txn *txn, const struct cache_inode *inode)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn,
 		"UPDATE inode SET " PUT_COLUMNS ", flush_nr = CASE WHEN "
@@ -233,10 +230,7 @@ static int put_unproven(struct cache_txn *txn, const struct cache_inode *inode)
 	cache_db_bind_u64(&q, inode->gen);
 	cache_db_bind_u64(&q, cache_flush_nr(txn->cache));
 	cache_db_bind_u64(&q, inode->ino);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode)
@@ -247,7 +241,6 @@ int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode)
 		inode->data == CACHE_WHOLE && !inode->written &&
 		inode->gen != inode->synced_gen;
 	struct cache_query q;
-	int err;
 
 	if (counts)
 		return put_unproven(txn, inode);
@@ -260,10 +253,7 @@ int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode)
 			", flush_nr = 0 WHERE ino = ?");
 	bind_columns(&q, inode);
 	cache_db_bind_u64(&q, inode->ino);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_db_run_ino_sql(struct cache_txn *txn, const char *sql, uint64_t ino)
@@ -351,15 +341,11 @@ int cache_target_get(struct cache_txn *txn, uint64_t ino, struct base_str *ret)
 int cache_target_set(struct cache_txn *txn, uint64_t ino, const char *target)
 {
 	struct cache_query q;
-	int err;
 
 	cache_db_begin(&q, txn, "UPDATE inode SET target = ? WHERE ino = ?");
 	cache_db_bind_name(&q, target);
 	cache_db_bind_u64(&q, ino);
-	err = cache_db_run(&q);
-	if (err == 0 && cache_db_changes(txn) == 0)
-		err = -ENOENT;
-	return err;
+	return cache_db_run_one(&q);
 }
 
 int cache_ino_each(struct cache_query *q, cache_ino_fn each, void *arg)

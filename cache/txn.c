@@ -14,6 +14,7 @@
  */
 #include "cache/db.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +223,15 @@ int cache_commit(struct cache_txn *txn)
 	if (txn->write)
 		return end_write(txn, true);
 	end_read(txn);
+	return err;
+}
+
+int cache_end(struct cache_txn *txn, int err)
+{
+	assert(err <= 0);
+	if (err == 0)
+		return cache_commit(txn);
+	cache_abort(txn);
 	return err;
 }
 

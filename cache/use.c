@@ -263,10 +263,7 @@ static int apply_some(
 			err = apply(u, txn, turn, &notes[*slot]);
 			rows++;
 		}
-	if (err == 0)
-		return cache_commit(txn);
-	cache_abort(txn);
-	return err;
+	return cache_end(txn, err);
 }
 
 int cache_use_flush(struct cache *cache)

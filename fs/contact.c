@@ -176,11 +176,7 @@ static int set_contacted(struct fs_contact *c)
 	if (err < 0)
 		return err;
 	err = cache_meta_set_u64(txn, "contacted", 1);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 static void start_tier(struct fs_contact *c)

@@ -182,11 +182,7 @@ static int pin_all(struct prefetch *p)
 		return err;
 	for (size_t i = 0; i < p->roots_nr && err == 0; i++)
 		err = cache_pin_set(txn, p->roots[i].ino, true);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 /* ---- counting ---- */
@@ -445,11 +441,7 @@ static json_t *add_jobs(struct fs_control_conn *conn, char *const *paths,
 
 		err = cache_job_add(txn, &job);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		goto out;
-	}
-	err = cache_commit(txn);
+	err = cache_end(txn, err);
 	if (err == 0)
 		err = cache_sync_index(conn->m->cache);
 out:
@@ -515,10 +507,7 @@ static void drop_job(struct fs_mount *m, uint64_t id)
 
 	if (cache_write(m->cache, &txn) < 0)
 		return;
-	if (cache_job_del(txn, id) < 0)
-		cache_abort(txn);
-	else
-		cache_commit(txn);
+	cache_end(txn, cache_job_del(txn, id));
 }
 
 /* True: it is over, one way or the other. */

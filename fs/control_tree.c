@@ -89,11 +89,7 @@ static int set_pin(struct fs_mount *m, uint64_t ino, bool pinned)
 	if (err < 0)
 		return err;
 	err = cache_pin_set(txn, ino, pinned);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 json_t *fs_control_pin(struct fs_control_conn *conn, const json_t *request)

@@ -227,11 +227,11 @@ int fs_tell(struct fs_mount *m, struct cache_txn *txn, uint64_t parent,
 
 int fs_commit(struct fs_mount *m, struct cache_txn *txn, int err)
 {
-	if (err < 0 || err == FS_ASK) {
+	if (err == FS_ASK) {
 		cache_abort(txn);
 		return err;
 	}
-	err = cache_commit(txn);
+	err = cache_end(txn, err);
 	if (err == 0)
 		tier_kick(m->tier);
 	return err;

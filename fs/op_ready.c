@@ -113,7 +113,7 @@ int fs_make_ready(struct fs_mount *m, struct fs_file *f,
 {
 	bool was_written, was_synced;
 	struct cache_txn *txn;
-	int err = 0;
+	int fd, err = 0;
 
 	if (ready->keep)
 		err = tier_keep(m->tier, f->ino);
@@ -126,13 +126,11 @@ int fs_make_ready(struct fs_mount *m, struct fs_file *f,
 	was_synced = err == 0 && inode->gen == inode->synced_gen;
 	if (err == 0 && (!was_written || ready->truncate || ready->kill_setid))
 		err = ready_in(m, txn, f, ready, inode);
-	if (err == 0)
-		err = fs_file_fd(m->handles, f, inode->serial, false);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
+	if (err == 0) {
+		fd = fs_file_fd(m->handles, f, inode->serial, false);
+		err = fd < 0 ? fd : 0;
 	}
-	err = cache_commit(txn);
+	err = cache_end(txn, err);
 	if (err < 0)
 		return err;
 	fs_written_begin(m->handles, f, inode, ready->rdwr,

@@ -181,10 +181,7 @@ static int drop_held(struct fs_handles *h)
 	if (held.nr > 0 && err == 0) {
 		for (size_t i = 0; i < held.nr && err == 0; i++)
 			err = cache_held_put(txn, held.list[i], false, &gone);
-		if (err == 0)
-			err = cache_commit(txn);
-		else
-			cache_abort(txn);
+		err = cache_end(txn, err);
 	}
 	free(held.list);
 	return err;

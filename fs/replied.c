@@ -45,10 +45,7 @@ static int load(struct fs_mount *m, bool fresh, struct fs_replied *r)
 		return err;
 	err = fresh ? cache_replied_clear(txn)
 		    : cache_replied_each(txn, add_row, r);
-	if (err == 0)
-		return cache_commit(txn);
-	cache_abort(txn);
-	return err;
+	return cache_end(txn, err);
 }
 
 /* Slots without a row, the lowest on top. */

@@ -275,10 +275,7 @@ static void account(struct fs_handles *h, const struct look *looks, size_t nr)
 		if (err == -ENOENT)
 			err = 0;
 	}
-	if (err < 0)
-		cache_abort(txn);
-	else
-		cache_commit(txn);
+	cache_end(txn, err);
 }
 
 static struct look *all_written(struct fs_handles *h, size_t *ret_nr)

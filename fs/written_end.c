@@ -85,11 +85,8 @@ static int final(struct fs_handles *h, struct fs_file *f, bool tell)
 	if (err < 0)
 		return err;
 	err = final_in(h, f, txn, tell);
-	if (err < 0) {
-		cache_abort(txn);
-		return err == -ENOENT ? 0 : err;
-	}
-	return cache_commit(txn);
+	err = cache_end(txn, err);
+	return err == -ENOENT ? 0 : err;
 }
 
 static int finalise(struct fs_handles *h, struct fs_file *f)
@@ -155,10 +152,7 @@ static int finalise_all(struct fs_handles *h, struct fs_file *f)
 		return err;
 	for (; f != NULL && err == 0; f = f->end_next)
 		err = final_in(h, f, txn, true);
-	if (err == 0)
-		return cache_commit(txn);
-	cache_abort(txn);
-	return err;
+	return cache_end(txn, err);
 }
 
 static struct fs_file *take_ends(struct fs_handles *h)

@@ -34,11 +34,7 @@ static int note_synced(struct fs_handles *h, const struct cache_inode *was,
 			cache_space_note(h->m->cache, &inode, allocated);
 		err = cache_inode_put(txn, &inode);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 static int sync_data(struct fs_handles *h, const struct cache_inode *inode)

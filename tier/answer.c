@@ -37,11 +37,7 @@ int tier_work_unsend(struct work *w, bool maybe)
 		err = cache_owed_put(txn, &row);
 		cache_owed_fini(&row);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	err = cache_commit(txn);
+	err = cache_end(txn, err);
 	if (maybe && err == 0)
 		tier_fence_soon(w->line);
 	return err;
@@ -210,10 +206,7 @@ static void take_answers(void *arg)
 			if (err == 0)
 				err = apply(w, txn);
 		}
-		if (err < 0)
-			cache_abort(txn);
-		else
-			err = cache_commit(txn);
+		err = cache_end(txn, err);
 	}
 	cache_space_kick(line->tier->cache); /* it may be evicted now */
 	if (err < 0)

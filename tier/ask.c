@@ -56,11 +56,7 @@ static int learn(struct refresh *r, const struct blob_entry *entry)
 			t, txn, r->ino, r->name, r->start_seq);
 	if (err == 0 && entry == NULL)
 		err = tier_merge_absent(t, txn, r->ino, r->name, r->start_seq);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 static int ask_err(const struct blob_req *req)

@@ -123,10 +123,7 @@ int tier_dirs_enter(struct tier *t, int64_t quiet_ns)
 			err = enter(t, txn, ino);
 			ino = take(t->dirs, upto_ns);
 		}
-		if (err < 0)
-			cache_abort(txn);
-		else
-			err = cache_commit(txn);
+		err = cache_end(txn, err);
 	}
 	return err;
 }

@@ -96,16 +96,12 @@ static void delete_late(struct fence *f)
 	struct cache_remote remote;
 	struct blob_mark mark;
 	struct cache_txn *txn;
-	int err;
+	int late;
 
 	tier_remote_from_props(t, f->sent.name, &f->req.props, &remote, &mark);
-	err = cache_write(t->cache, &txn);
-	if (err == 0) {
-		err = tier_late(t, txn, &remote, &mark);
-		if (err < 0)
-			cache_abort(txn);
-		else
-			cache_commit(txn);
+	if (cache_write(t->cache, &txn) == 0) {
+		late = tier_late(t, txn, &remote, &mark);
+		cache_end(txn, late < 0 ? late : 0);
 	}
 	cache_remote_fini(&remote);
 }

@@ -387,11 +387,7 @@ static int make_empty(struct tier *t, uint64_t ino)
 		if (err == 0)
 			err = cache_inode_put(txn, &inode);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 static int begin(struct tier_fetches *f, struct cache_txn *txn, uint64_t ino,

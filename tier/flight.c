@@ -37,11 +37,8 @@ static int store_extent(struct flight *fl)
 		inode.local_bytes = allocated;
 		err = cache_inode_put(txn, &inode);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err == -ENOENT ? -ESTALE : err;
-	}
-	return cache_commit(txn);
+	err = cache_end(txn, err);
+	return err == -ENOENT ? -ESTALE : err;
 }
 
 /* -EAGAIN: the range is to be asked for again. */

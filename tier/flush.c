@@ -175,12 +175,8 @@ static void try_refused_again(struct tier_line *line)
 		again.paths[again.paths_nr++] = base_strdup(flush->path);
 	}
 	base_unlock(&line->mutex);
-	if (cache_write(line->tier->cache, &txn) == 0) {
-		if (enter_again(&again, txn) < 0)
-			cache_abort(txn);
-		else
-			cache_commit(txn);
-	}
+	if (cache_write(line->tier->cache, &txn) == 0)
+		cache_end(txn, enter_again(&again, txn));
 	for (size_t i = 0; i < again.paths_nr; i++)
 		free(again.paths[i]);
 	free(again.paths);

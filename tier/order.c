@@ -566,11 +566,7 @@ static int keep_by_joining(struct tier *tier, uint64_t ino, uint64_t serial)
 		err = tier_order_join(tier, txn, epoch, tier->order.epoch);
 	if (err == -ENOENT)
 		err = 0;
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 /* Has somebody changed it while it was copied? */
@@ -607,11 +603,7 @@ int tier_keep(struct tier *tier, uint64_t ino)
 	}
 	kept = ++inode.serial_top;
 	err = cache_inode_put(txn, &inode);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	err = cache_commit(txn);
+	err = cache_end(txn, err);
 	if (err < 0)
 		return err;
 	err = cache_data_clone(
@@ -626,11 +618,7 @@ int tier_keep(struct tier *tier, uint64_t ino)
 	/* No row is in a file of its own number: then it goes. */
 	err = cache_owed_repoint(
 		txn, ino, is_torn(tier, &inode) ? kept : inode.serial, kept);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 /* Directories still to be looked at. */

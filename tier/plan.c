@@ -78,10 +78,7 @@ static void wait_for_writer(struct work *w)
 	err = cache_write(w->tier->cache, &txn);
 	if (err == 0) {
 		err = leave_place(w, txn);
-		if (err == 0)
-			err = cache_commit(txn);
-		else
-			cache_abort(txn);
+		err = cache_end(txn, err);
 	}
 	if (err < 0)
 		tier_work_again(w, TIER_S);
@@ -364,10 +361,7 @@ static void join(struct work *w)
 
 	if (err == 0) {
 		err = tier_order_group(w->tier, txn, w->row.epoch);
-		if (err < 0)
-			cache_abort(txn);
-		else
-			err = cache_commit(txn);
+		err = cache_end(txn, err);
 	}
 	if (err < 0)
 		tier_work_again(w, TIER_S);
@@ -394,10 +388,7 @@ static void fall_out(struct work *w)
 
 	if (err == 0) {
 		err = cache_owed_fall_out(txn, w->seq);
-		if (err < 0)
-			cache_abort(txn);
-		else
-			err = cache_commit(txn);
+		err = cache_end(txn, err);
 	}
 	if (err < 0 && err != -ENOENT)
 		tier_work_again(w, TIER_S);

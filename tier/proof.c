@@ -201,11 +201,7 @@ static int note(struct proof *p)
 		}
 		cache_remote_fini(&remote);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 static void learned(void *arg, int err)

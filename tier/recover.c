@@ -325,11 +325,8 @@ static int recover_row(struct tier *tier, uint64_t seq)
 	if (err < 0)
 		return err;
 	err = give_up(txn, seq);
-	if (err < 0) {
-		cache_abort(txn);
-		return err == -ENOENT ? 0 : err;
-	}
-	return cache_commit(txn);
+	err = cache_end(txn, err);
+	return err == -ENOENT ? 0 : err;
 }
 
 /* ---- all of them ---- */
@@ -377,11 +374,7 @@ static int drop_held(struct tier *tier)
 	free(held.nr);
 	if (err == 0)
 		err = cache_recovered(txn);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 int tier_recover(struct tier *tier)
@@ -460,9 +453,5 @@ int tier_doubts_confirm(struct tier *tier, const char *path)
 	for (size_t i = 0; err == 0 && i < inos.len; i++)
 		err = confirm_one(tier, txn, inos.nr[i], path);
 	free(inos.nr);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }

@@ -295,10 +295,7 @@ static void source_known(struct work *w, int err)
 	if (err == 0) {
 		local = is_local(w, txn);
 		err = learn(w, txn, &again);
-		if (err == 0)
-			err = cache_commit(txn);
-		else
-			cache_abort(txn);
+		err = cache_end(txn, err);
 	}
 	/* The kernel knows the file as it was. */
 	if (err == 0 && again)

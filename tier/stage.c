@@ -84,13 +84,10 @@ void tier_stage_failed(struct work *w, int err)
 static void stage_end(struct work *w)
 {
 	struct upload *u = w->upload;
-	struct cache_stamp after;
 	int err = u->err;
 
 	if (err == 0)
-		err = tier_upload_stat(w, &after);
-	if (err == 0 && !tier_same_stamp(&u->stamp, &after))
-		err = -EAGAIN;
+		err = tier_upload_still(w, &u->stamp);
 	if (err == 0)
 		tier_stage_done(w);
 	else

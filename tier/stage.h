@@ -33,13 +33,15 @@ struct upload {
 };
 
 /* upload.c */
-bool tier_same_stamp(const struct cache_stamp *a, const struct cache_stamp *b);
-int tier_upload_stat(struct work *w, struct cache_stamp *ret);
 /* The data file as the row says it is, at rest (U2): a descriptor, -EAGAIN:
  * not yet, or -errno. */
 int tier_upload_open(struct work *w, struct cache_stamp *ret_stamp);
 /* -EAGAIN: it is shorter than it was. */
 int tier_read_all(int fd, char *buf, uint64_t offset, uint64_t len);
+/* U2: is the file still what it was?  -EAGAIN: it was written to. */
+int tier_upload_still(struct work *w, const struct cache_stamp *before);
+/* The bytes were read for a Put, and w->md5 with them: out with it. */
+void tier_upload_is_read(struct work *w, int err);
 /* What to do when the bytes could not be had. */
 void tier_upload_not_read(struct work *w, int err);
 

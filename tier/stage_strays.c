@@ -20,7 +20,6 @@ static void whole_read(struct work *w)
 	struct blob_hash *hash = blob_hash_new(BLOB_HASH_MD5);
 	struct upload *u = w->upload;
 	char *piece = base_malloc(TIER_MIB);
-	struct cache_stamp after;
 	uint64_t at = 0, len;
 	int err = 0;
 
@@ -35,21 +34,8 @@ static void whole_read(struct work *w)
 	blob_hash_end(hash, w->md5);
 	free(piece);
 	if (err == 0)
-		err = tier_upload_stat(w, &after);
-	if (err == 0 && !tier_same_stamp(&u->stamp, &after))
-		err = -EAGAIN;
+		err = tier_upload_still(w, &u->stamp);
 	w->block_err = err;
-}
-
-static void whole_is_read(struct work *w, int err)
-{
-	if (err < 0) {
-		tier_upload_not_read(w, err);
-		return;
-	}
-	w->has_md5 = true;
-	w->op = BLOB_PUT;
-	tier_work_prepared(w);
 }
 
 void tier_strays(struct work *w)
@@ -66,7 +52,7 @@ void tier_strays(struct work *w)
 	} else if (u->fd < 0) {
 		tier_work_other_way(w);
 	} else if (w->row.size_bytes <= TIER_PUT_BYTES_MAX) {
-		tier_work_block(w, whole_read, whole_is_read);
+		tier_work_block(w, whole_read, tier_upload_is_read);
 	} else {
 		tier_work_refused(w);
 	}

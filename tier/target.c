@@ -77,11 +77,8 @@ static int store_target(struct tier_target *target)
 		err = -ESTALE;
 	if (err == 0)
 		err = cache_target_set(txn, target->ino, target->target);
-	if (err < 0) {
-		cache_abort(txn);
-		return err == -ENOENT ? -ESTALE : err;
-	}
-	return cache_commit(txn);
+	err = cache_end(txn, err);
+	return err == -ENOENT ? -ESTALE : err;
 }
 
 static int result_err(const struct tier_target *target)

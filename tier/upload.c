@@ -20,13 +20,13 @@
 
 /* ---- reading ---- */
 
-bool tier_same_stamp(const struct cache_stamp *a, const struct cache_stamp *b)
+static bool same_stamp(const struct cache_stamp *a, const struct cache_stamp *b)
 {
 	return a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns &&
 		a->ctime_ns == b->ctime_ns;
 }
 
-int tier_upload_stat(struct work *w, struct cache_stamp *ret)
+static int stat_file(struct work *w, struct cache_stamp *ret)
 {
 	uint64_t allocated;
 
@@ -43,6 +43,14 @@ static bool is_settled(struct work *w, const struct cache_stamp *stamp)
 		now - stamp->ctime_ns > TIER_STAMP_NS;
 }
 
+int tier_upload_still(struct work *w, const struct cache_stamp *before)
+{
+	struct cache_stamp after;
+	int err = stat_file(w, &after);
+
+	return err == 0 && !same_stamp(before, &after) ? -EAGAIN : err;
+}
+
 int tier_upload_open(struct work *w, struct cache_stamp *ret_stamp)
 {
 	int fd = cache_data_open(
@@ -51,7 +59,7 @@ int tier_upload_open(struct work *w, struct cache_stamp *ret_stamp)
 
 	if (fd < 0)
 		return fd;
-	err = tier_upload_stat(w, ret_stamp);
+	err = stat_file(w, ret_stamp);
 	if (err == 0 &&
 		(ret_stamp->size_bytes != w->row.size_bytes ||
 			!is_settled(w, ret_stamp)))
@@ -91,7 +99,7 @@ void tier_upload_not_read(struct work *w, int err)
 
 static void small_read(struct work *w)
 {
-	struct cache_stamp before, after;
+	struct cache_stamp before;
 	int fd = tier_upload_open(w, &before), err = fd < 0 ? fd : 0;
 
 	if (err == 0) {
@@ -100,9 +108,7 @@ static void small_read(struct work *w)
 		err = tier_read_all(fd, w->body, 0, w->body_bytes);
 	}
 	if (err == 0)
-		err = tier_upload_stat(w, &after);
-	if (err == 0 && !tier_same_stamp(&before, &after))
-		err = -EAGAIN;
+		err = tier_upload_still(w, &before);
 	if (err == 0)
 		blob_md5(w->body, w->body_bytes, w->md5);
 	if (fd >= 0)
@@ -110,7 +116,7 @@ static void small_read(struct work *w)
 	w->block_err = err;
 }
 
-static void small_is_read(struct work *w, int err)
+void tier_upload_is_read(struct work *w, int err)
 {
 	if (err < 0) {
 		tier_upload_not_read(w, err);
@@ -130,7 +136,7 @@ static void begin_read(struct work *w)
 	else if (!tier_line_budget(w, w->row.size_bytes))
 		tier_work_again(w, TIER_STAMP_NS);
 	else
-		tier_work_block(w, small_read, small_is_read);
+		tier_work_block(w, small_read, tier_upload_is_read);
 }
 
 struct sync_batch {

@@ -184,11 +184,7 @@ static int merge_some(struct walk *walk, size_t from, size_t to)
 		if (err == 0)
 			see(walk, shown, entries[i].prefix);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 static int prefixes_first(const void *a, const void *b)
@@ -302,11 +298,7 @@ static int walk_complete(struct walk *walk)
 			t, txn, walk->ino, walk->path, NULL, walk->start_seq);
 	if (err == 0)
 		err = cache_listing_set(txn, walk->ino, &listing);
-	if (err < 0) {
-		cache_abort(txn);
-		return err;
-	}
-	return cache_commit(txn);
+	return cache_end(txn, err);
 }
 
 /* ---- the last page ---- */

@@ -166,11 +166,8 @@ static int set_aside(struct work *w, const char *why)
 		err = cache_owed_put(txn, &row);
 		cache_owed_fini(&row);
 	}
-	if (err < 0) {
-		cache_abort(txn);
-		return err == -ENOENT ? 0 : err;
-	}
-	return cache_commit(txn);
+	err = cache_end(txn, err);
+	return err == -ENOENT ? 0 : err;
 }
 
 /* Is the file that was not there no more the one that the row names?  Its state
