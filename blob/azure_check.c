@@ -103,12 +103,32 @@ static int add_only(struct azure_run *run)
 	return 0;
 }
 
+/* "d/" can be asked for, changed and deleted where it was listed; nothing makes
+ * one. */
+static bool makes_marker(const struct blob_req *req)
+{
+	size_t len = req->name ? strlen(req->name) : 0;
+
+	switch (req->op) {
+	case BLOB_PUT:
+	case BLOB_PUT_BLOCK:
+	case BLOB_PUT_BLOCK_URL:
+	case BLOB_COMMIT:
+	case BLOB_COPY:
+		return len > 0 && req->name[len - 1] == '/';
+	default:
+		return false;
+	}
+}
+
 static int set_names(struct azure_run *run)
 {
 	struct blob_req *req = run->req;
 	int err = 0;
 
-	if (req->op != BLOB_LIST)
+	if (makes_marker(req))
+		err = -EINVAL;
+	else if (req->op != BLOB_LIST)
 		err = encode_blob(run->azure, req->name, &run->blob);
 	else if (req->in.list.only != NULL && req->in.list.only[0] != '\0')
 		err = add_only(run);
