@@ -39,6 +39,8 @@ int cache_data_renew(struct cache_txn *txn, struct cache_inode *inode);
  * written-to.  Returns an fd or -errno. */
 int cache_data_open(
 	struct cache *cache, uint64_t ino, uint64_t serial, int flags);
+/* Takes away one that was made for a row that did not come to be. */
+void cache_data_unmake(struct cache *cache, uint64_t ino, uint64_t serial);
 /* Bytes from the store begin to be in it: it is marked, by its mode, as one
  * that can be fetched again, whatever becomes of the index. */
 int cache_data_mark_fetched(int fd);

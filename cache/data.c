@@ -89,12 +89,14 @@ int cache_data_open(
 
 	place_of(cache, ino, serial, &p);
 	flags |= O_CLOEXEC | O_NOFOLLOW;
-	if (flags & O_CREAT) {
+	if (flags & O_CREAT)
+		flags |= O_EXCL;
+	fd = openat(p.dir->fd, p.rel, flags, 0600);
+	if (fd < 0 && errno == EEXIST && (flags & O_CREAT)) {
 		if (unlinkat(p.dir->fd, p.rel, 0) != 0 && errno != ENOENT)
 			return -errno;
-		flags |= O_EXCL;
+		fd = openat(p.dir->fd, p.rel, flags, 0600);
 	}
-	fd = openat(p.dir->fd, p.rel, flags, 0600);
 	if (fd < 0)
 		return -errno;
 	if (flags & O_CREAT)
@@ -275,6 +277,11 @@ static void unlink_now(struct cache *cache, uint64_t ino, uint64_t serial)
 	if (unlinkat(p.dir->fd, p.rel, 0) != 0 && errno != ENOENT)
 		log_error("cache: cannot remove %s in %s: %s", p.rel,
 			cache->dirs[p.dir_nr], strerror(errno));
+}
+
+void cache_data_unmake(struct cache *cache, uint64_t ino, uint64_t serial)
+{
+	unlink_now(cache, ino, serial);
 }
 
 /* False: it will never be known, so what is there stays there. */

@@ -126,6 +126,9 @@ struct cache {
 	struct cache_conn *readers_free;
 	unsigned readers_nr;
 
+	struct base_mutex taken_mutex;	/* rank STAT: */
+	uint64_t taken_next, taken_end; /* numbers for cache_ino_take() */
+
 	struct base_mutex totals_mutex; /* rank STAT: */
 	struct cache_totals totals;
 	_Atomic uint64_t known_top; /* above every remote.known_seq */

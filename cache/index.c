@@ -441,6 +441,7 @@ static struct cache *new_cache(const struct cache_config *config)
 	base_mutex_init(&cache->readers_mutex, BASE_RANK_CACHE_READERS);
 	base_cond_init(&cache->readers_cond);
 	base_mutex_init(&cache->totals_mutex, BASE_RANK_STAT);
+	base_mutex_init(&cache->taken_mutex, BASE_RANK_STAT);
 	return cache;
 }
 
@@ -451,6 +452,7 @@ static void free_cache(struct cache *cache)
 	base_mutex_fini(&cache->readers_mutex);
 	pthread_cond_destroy(&cache->readers_cond);
 	base_mutex_fini(&cache->totals_mutex);
+	base_mutex_fini(&cache->taken_mutex);
 	free(cache->store);
 	free(cache);
 }

@@ -28,11 +28,11 @@ struct cache_inode {
 	uint64_t serial;     /* number of the data file */
 	uint64_t serial_top; /* highest number ever used for it */
 	enum cache_data data;
-	bool written;	/* a writer or writable mapping may exist */
-	bool stored;	/* some remote row holds these bytes, for sure */
-	bool implicit;	/* a directory without a marker in the store */
+	bool written;  /* a writer or writable mapping may exist */
+	bool stored;   /* some remote row holds these bytes, for sure */
+	bool implicit; /* a directory without a marker in the store */
 	enum cache_access access;
-	bool fsynced;	/* at some time since it was last in step */
+	bool fsynced; /* at some time since it was last in step */
 	enum cache_doubt doubt;
 	struct cache_id content;
 	struct cache_id file;	  /* kept across renames, travels in metadata */
@@ -51,6 +51,11 @@ int cache_symlink_far(struct cache_txn *txn, const struct cache_id *content,
 /* Inserts; ino, and for 0 times now, are filled in.  Numbers are never used
  * twice. */
 int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode);
+/* A number for an inode that is added later, so that its data file can be made
+ * before, with no transaction open.  Mostly from memory. */
+int cache_ino_take(struct cache *cache, uint64_t *ret_ino);
+/* Inserts with that number. */
+int cache_inode_insert(struct cache_txn *txn, struct cache_inode *inode);
 /* Writes all columns back. */
 int cache_inode_put(struct cache_txn *txn, const struct cache_inode *inode);
 /* Removes the row, its extents, pins, xattrs; its data file goes after the

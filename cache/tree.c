@@ -12,6 +12,9 @@
  */
 #include "cache/tree.h"
 
+/* Numbers taken at a time: few transactions, and few lost with a process. */
+#define CACHE_TAKE_INOS 256
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,6 +209,48 @@ int cache_inode_add(struct cache_txn *txn, struct cache_inode *inode)
 	int err = cache_db_number(txn, CACHE_COUNT_INO, &inode->ino);
 
 	return err != 0 ? err : cache_inode_insert(txn, inode);
+}
+
+static bool take_ino(struct cache *cache, uint64_t *ret_ino)
+{
+	bool ok;
+
+	base_lock(&cache->taken_mutex);
+	ok = cache->taken_next < cache->taken_end;
+	if (ok)
+		*ret_ino = cache->taken_next++;
+	base_unlock(&cache->taken_mutex);
+	return ok;
+}
+
+int cache_ino_take(struct cache *cache, uint64_t *ret_ino)
+{
+	struct cache_txn *txn;
+	uint64_t first = 0, last = 0;
+	int err;
+
+	if (take_ino(cache, ret_ino))
+		return 0;
+	err = cache_write(cache, &txn);
+	if (err != 0)
+		return err;
+	err = cache_db_number(txn, CACHE_COUNT_INO, &first);
+	for (int i = 1; i < CACHE_TAKE_INOS && err == 0; i++)
+		err = cache_db_number(txn, CACHE_COUNT_INO, &last);
+	if (err != 0) {
+		cache_abort(txn);
+		return err;
+	}
+	err = cache_commit(txn);
+	if (err != 0)
+		return err;
+	/* Somebody else may have done the same; those of his are lost. */
+	base_lock(&cache->taken_mutex);
+	cache->taken_next = first + 1;
+	cache->taken_end = last + 1;
+	base_unlock(&cache->taken_mutex);
+	*ret_ino = first;
+	return 0;
 }
 
 #define PUT_COLUMNS                                                              \

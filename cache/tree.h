@@ -18,8 +18,6 @@
 	"i.content, i.file, i.stamp_size, i.stamp_mtime_ns, "            \
 	"i.stamp_ctime_ns, i.local_bytes"
 void cache_inode_read(struct cache_query *q, struct cache_inode *ret);
-/* Adds an inode that has its number. */
-int cache_inode_insert(struct cache_txn *txn, struct cache_inode *inode);
 /* A statement with one parameter, an inode. */
 #define cache_db_run_ino(txn, sql, ino) \
 	cache_db_run_ino_sql(txn, CACHE_SQL(sql), ino)

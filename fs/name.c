@@ -158,7 +158,7 @@ static int check_name(struct fs_name_op *op, struct cache_txn *txn)
 }
 
 int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
-	enum cache_kind kind, mode_t mode, bool written,
+	enum cache_kind kind, mode_t mode, uint64_t ino, bool written,
 	struct cache_inode *ret)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(op->call.req);
@@ -197,13 +197,15 @@ int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
 	cache_id_new(m->cache, &ret->file);
 	if (kind == CACHE_FILE) {
 		ret->gen = 1;
-		ret->serial = ret->serial_top = 1;
+		ret->serial = ret->serial_top = FS_FIRST_SERIAL;
 		ret->data = CACHE_WHOLE;
 		ret->written = written;
 	}
 	if (kind == CACHE_FILE || kind == CACHE_SYMLINK)
 		cache_id_new(m->cache, &ret->content);
-	err = cache_inode_add(txn, ret);
+	ret->ino = ino;
+	err = ino != 0 ? cache_inode_insert(txn, ret)
+		       : cache_inode_add(txn, ret);
 	if (err == 0)
 		err = cache_dentry_add(txn, op->parent, op->name, ret->ino);
 	if (err == 0)

@@ -42,7 +42,7 @@ static int make_in(
 	int err;
 
 	err = fs_make_node(&op->name, txn, link ? CACHE_SYMLINK : CACHE_DIR,
-		op->mode, false, ret);
+		op->mode, 0, false, ret);
 	if (err == 0 && link) {
 		ret->size_bytes = strlen(op->target);
 		err = cache_target_set(txn, ret->ino, op->target);

@@ -308,21 +308,15 @@ static int create_in(struct open_op *op, struct cache_txn *txn)
 {
 	struct fs_mount *m = op->name.call.m;
 	struct cache_inode *inode = &op->inode;
-	int err, fd;
+	int err;
 
-	err = fs_make_node(
-		&op->name, txn, CACHE_FILE, op->mode, is_write(&op->fi), inode);
+	err = fs_make_node(&op->name, txn, CACHE_FILE, op->mode, op->f->ino,
+		is_write(&op->fi), inode);
 	if (err != 0)
 		return err;
-	/* Nobody else knows the number yet: no claim, nobody in the gate. */
-	op->f = fs_file_get(m->handles, inode->ino, NULL);
-	fs_file_lock(m->handles, op->f, NULL);
-	fd = fs_file_fd(m->handles, op->f, inode->serial, true);
-	if (fd < 0)
-		return fd;
 	/* Nobody will close it for writing. */
 	if (!inode->written) {
-		err = fs_fd_stamp(fd, &inode->stamp);
+		err = fs_fd_stamp(op->f->fd, &inode->stamp);
 		if (err == 0)
 			err = cache_inode_put(txn, inode);
 		if (err == 0)
@@ -334,15 +328,45 @@ static int create_in(struct open_op *op, struct cache_txn *txn)
 	return err;
 }
 
+/* The data file, before others have to wait for the transaction. */
+static int create_data(struct open_op *op)
+{
+	struct fs_handles *h = op->name.call.m->handles;
+	uint64_t ino;
+	int err = cache_ino_take(op->name.call.m->cache, &ino);
+
+	if (err < 0)
+		return err;
+	/* Nobody else knows the number yet: no claim, nobody in the gate. */
+	op->f = fs_file_get(h, ino, NULL);
+	fs_file_lock(h, op->f, NULL);
+	err = fs_file_fd(h, op->f, FS_FIRST_SERIAL, true);
+	return err < 0 ? err : 0;
+}
+
+static void uncreate_data(struct open_op *op)
+{
+	struct fs_mount *m = op->name.call.m;
+
+	cache_data_unmake(m->cache, op->f->ino, FS_FIRST_SERIAL);
+	fs_file_unlock(m->handles, op->f);
+	fs_file_put(m->handles, op->f);
+	op->f = NULL;
+}
+
 static void create_run(struct fs_call *call, int err)
 {
 	struct open_op *op = (struct open_op *)call;
 	struct fs_mount *m = call->m;
 	struct cache_txn *txn;
 
-	err = cache_write(m->cache, &txn);
+	err = create_data(op);
+	if (err == 0)
+		err = cache_write(m->cache, &txn);
 	if (err == 0)
 		err = fs_commit(m, txn, create_in(op, txn));
+	if (err != 0 && op->f != NULL)
+		uncreate_data(op);
 	if (err == FS_ASK) {
 		fs_name_op_ask(&op->name);
 		return;

@@ -65,10 +65,12 @@ int fs_dir_changed(struct fs_mount *m, struct cache_txn *txn,
 /* An inode lost one name: held, if it was the last. */
 int fs_unname(
 	struct fs_mount *m, struct cache_txn *txn, struct cache_inode *inode);
+/* Of a new file's data file. */
+#define FS_FIRST_SERIAL 1
 /* Fills in and adds an inode and its name; checks what POSIX wants.  FS_ASK if
- * the name is not current. */
+ * the name is not current.  `ino`: its number, if it has one already. */
 int fs_make_node(struct fs_name_op *op, struct cache_txn *txn,
-	enum cache_kind kind, mode_t mode, bool written,
+	enum cache_kind kind, mode_t mode, uint64_t ino, bool written,
 	struct cache_inode *ret);
 /* The journal is told that NAME in PARENT holds `inode` (NULL: nothing). */
 int fs_tell(struct fs_mount *m, struct cache_txn *txn, uint64_t parent,

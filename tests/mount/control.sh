@@ -37,6 +37,12 @@ t_eq state "$(t_status state)" online
 "$FOREBAY" status --json | jq -e --arg m "$MNT" \
   'map(select(.mountpoint == $m)) | length == 1' >/dev/null || t_fail "list"
 
+t_claim "a create that is refused leaves no data file"
+data_files() { find "$CACHE/data" -type f | wc -l; }
+files=$(data_files)
+if touch "$MNT/.forebay" 2>/dev/null; then t_fail "a reserved name"; fi
+t_eq "data files" "$(data_files)" "$files"
+
 t_claim "what mount(8) shows is the store, its type, and safe flags"
 grep "^dir:$STORE $MNT fuse.forebay " /proc/mounts |
   grep -q 'nosuid,nodev.*default_permissions,allow_other' || t_fail "mounts"

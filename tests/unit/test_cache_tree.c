@@ -79,6 +79,34 @@ START_TEST(new_inode_gets_times_and_serial)
 }
 END_TEST
 
+/* Also of those that were added, and after a restart. */
+START_TEST(a_number_taken_is_given_once)
+{
+	struct test_cache *t = test_cache_new(MIB);
+	struct cache_inode inode = { .kind = CACHE_FILE };
+	uint64_t last = CACHE_ROOT_INO, ino;
+	struct cache_txn *txn;
+
+	for (int i = 0; i < 600; i++) {
+		OK(cache_ino_take(t->cache, &ino));
+		ck_assert_uint_gt(ino, last);
+		last = ino;
+	}
+	inode.ino = last;
+	txn = test_write(t);
+	OK(cache_inode_insert(txn, &inode));
+	OK(cache_inode_add(txn, &inode));
+	ck_assert_uint_gt(inode.ino, last);
+	OK(cache_commit(txn));
+	last = inode.ino;
+	test_cache_close(t);
+	test_reopen(t);
+	OK(cache_ino_take(t->cache, &ino));
+	ck_assert_uint_gt(ino, last);
+	test_cache_free(t);
+}
+END_TEST
+
 START_TEST(names_are_bytes)
 {
 	static const char *const names[] = { "a", "A", "\xff\xfe", "\x01",
@@ -488,6 +516,7 @@ int main(void)
 	tcase_set_timeout(c, 60);
 	tcase_add_test(c, inode_comes_back_as_it_was);
 	tcase_add_test(c, new_inode_gets_times_and_serial);
+	tcase_add_test(c, a_number_taken_is_given_once);
 	tcase_add_test(c, names_are_bytes);
 	tcase_add_test(c, dentry_set_keeps_the_cookie);
 	tcase_add_test(c, offsets_stay_valid_while_names_come_and_go);
