@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/str.h"
+#include "tests/blobd/fault.h"
 
 /* Up to here an extent is memory: below it, a file page rounds up too much. */
 #define MEMORY_MAX_BYTES 65536
@@ -20,6 +21,11 @@
 #else
 #define ARENA_BYTES (UINT64_C(4) << 40)
 #endif
+
+/* Sendfile lends the file's pages to a socket, which may still hold them when
+ * the answer is done for us; a hole in a large folio of such pages zeroes what
+ * the client has yet to read. */
+#define GIVE_BACK_NS (20 * 1000000000ll)
 
 enum kind {
 	IN_MEMORY,
@@ -145,16 +151,24 @@ void blobd_extent_write(
 	}
 }
 
+static void give_back(void *arg)
+{
+	struct blobd_extent *e = arg;
+
+	/* Best effort: without it the space comes back at exit. */
+	(void)!fallocate(arena.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		(off_t)e->where, (off_t)round_up(e->len));
+	free(e);
+}
+
 void blobd_extent_put(struct blobd_extent *e)
 {
 	if (e == NULL || __atomic_sub_fetch(&e->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
-	/* Best effort: without it the space comes back at exit. */
 	if (e->kind == IN_ARENA)
-		(void)!fallocate(arena.fd,
-			FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)e->where, (off_t)round_up(e->len));
-	free(e);
+		blobd_timer_after(GIVE_BACK_NS, give_back, e);
+	else
+		free(e);
 }
 
 static struct blobd_content *content_make(size_t parts_nr)
