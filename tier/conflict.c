@@ -471,14 +471,30 @@ static int leave_to_newer(struct lost *lost, bool *ret)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* Is the row still in the journal?  Its state may have fallen out, or taken
+ * another place, while it was prepared: nothing of it can be lost. */
+static int has_row(struct lost *lost, bool *ret)
+{
+	struct cache_owed row;
+	int err = cache_owed_get(lost->txn, lost->w->seq, &row);
+
+	*ret = err == 0;
+	if (err == 0)
+		cache_owed_fini(&row);
+	return err == -ENOENT ? 0 : err;
+}
+
 static int decide(struct lost *lost, bool superseded)
 {
 	struct work *w = lost->w;
-	bool edit = false, newer = false;
+	bool edit = false, newer = false, owed = false;
 	int err = settle_sent(lost);
 
 	if (err == 0)
-		err = wants_edit(lost, superseded, &edit);
+		err = has_row(lost, &owed);
+	if (err < 0 || !owed)
+		return err;
+	err = wants_edit(lost, superseded, &edit);
 	if (err < 0)
 		return err;
 	if (!superseded && w->op != BLOB_SET_META && is_base(lost))
@@ -490,7 +506,8 @@ static int decide(struct lost *lost, bool superseded)
 		err = leave_to_newer(lost, &newer);
 	if (err < 0 || newer)
 		return err;
-	if (edit)
+	/* Who writes to it has not lost anything to attributes. */
+	if (edit && !(w->op == BLOB_SET_META && is_base(lost)))
 		return edit_against_edit(lost);
 	return w->op == BLOB_SET_META ? attrs_again(lost) : show_theirs(lost);
 }

@@ -89,7 +89,8 @@ struct work {
 	bool maybe;	   /* its request may yet be applied */
 	bool again;	   /* it was, and may be once more */
 	uint64_t rescue_ino;
-	bool rescued; /* R1 is done with, or cannot be done */
+	bool rescued; /* R1 cannot be done, of the blob of this ETag: */
+	char rescued_etag[CACHE_ETAG_MAX];
 	/* the blocking step under way */
 	void (*block)(struct work *);
 	void (*back)(struct work *, int err);

@@ -129,7 +129,9 @@ static bool takes_bytes(struct work *w, struct cache_txn *txn)
 
 bool tier_work_takes_last(struct work *w, struct cache_txn *txn)
 {
-	return !w->rescued && takes_bytes(w, txn) &&
+	bool done = w->rescued && strcmp(w->rescued_etag, w->base.etag) == 0;
+
+	return !done && takes_bytes(w, txn) &&
 		needs_rescue(w, txn, &w->rescue_ino);
 }
 

@@ -4,7 +4,9 @@
  *
  *   S1  before a name is overwritten, an inode in use whose only copy it holds
  *       (a symlink: its target) is fetched; if those bytes are gone already,
- *       so is the ETag that the request asks for, and nothing is overwritten;
+ *       so is the ETag that the request asks for, and nothing is overwritten
+ *       (what is there under another ETag is looked at anew: it may be the
+ *       same bytes);
  *   S2  a copy's source that holds other bytes by now: a file that is clean
  *       takes them along (rename against remote edit); one that somebody has
  *       open is uploaded, and theirs stay under the old name; and so is one
@@ -37,6 +39,7 @@ static void rescued(void *arg)
 	/* A target that can be none is not worth to be held up for. */
 	if (err == -ESTALE || err == -ENOENT || err == -EBADMSG) {
 		w->rescued = true;
+		memcpy(w->rescued_etag, w->base.etag, sizeof(w->rescued_etag));
 		err = 0;
 		if (own && w->source != NULL) {
 			tier_source_moved(w);
