@@ -27,8 +27,10 @@ enum cache_join {
 	CACHE_JOIN_IN_ORDER,
 	CACHE_JOIN_BY_PHASE,
 };
-/* The last step of a group. */
+/* The last step of a group; and after it what stands in the place of a directory
+ * that still had something in it (a `dir:` store). */
 #define CACHE_OWED_STEP_DELETES (1ULL << 62)
+#define CACHE_OWED_STEP_LAST (CACHE_OWED_STEP_DELETES + 1)
 
 /* Files longer than this have an index of their own: they are staged. */
 #define CACHE_OWED_LARGE (8ULL * 1024 * 1024)

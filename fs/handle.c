@@ -425,7 +425,7 @@ int fs_file_open(struct fs_handles *h, struct fs_file *f,
 	const struct cache_inode *inode, bool wait_writes, uint64_t request,
 	struct fuse_file_info *fi)
 {
-	bool write = (fi->flags & O_ACCMODE) != O_RDONLY;
+	bool write = fs_opens_to_write(fi);
 	uint32_t flags = FS_SLOT_OPEN | (write ? FS_SLOT_WRITE : 0);
 	struct fs_table_slot *kept;
 	bool pass;

@@ -21,12 +21,20 @@
 #ifndef FS_HANDLE_H
 #define FS_HANDLE_H
 
+#include <fcntl.h>
+
 #include "fs/mount.h"
 #include "fs/reply.h"
 #include "fs/table.h"
 
 /* How often an operation fetches a file that is local no more when it looks. */
 #define FS_TRIES 3
+
+/* An open that truncates writes, also one for reading. */
+static inline bool fs_opens_to_write(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC);
+}
 
 enum fs_state {
 	FS_IDLE,    /* not open; a request under way may hold a reference */

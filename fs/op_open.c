@@ -41,11 +41,6 @@ struct open_op {
 	int tries, waits;
 };
 
-static bool is_write(const struct fuse_file_info *fi)
-{
-	return (fi->flags & O_ACCMODE) != O_RDONLY;
-}
-
 /* After fs_file_release(). */
 static void end_open(struct fs_handles *h, struct fs_file *f, bool write)
 {
@@ -59,7 +54,7 @@ static void reply(struct open_op *op)
 {
 	struct fs_mount *m = op->name.call.m;
 	fuse_req_t req = op->name.call.req;
-	bool write = is_write(&op->fi);
+	bool write = fs_opens_to_write(&op->fi);
 	struct fuse_entry_param e;
 	int err;
 
@@ -108,7 +103,7 @@ static void attach(struct open_op *op, int err)
 	struct fs_mount *m = op->name.call.m;
 	struct fs_handles *h = m->handles;
 	struct fs_file *f = op->f;
-	bool write = is_write(&op->fi);
+	bool write = fs_opens_to_write(&op->fi);
 
 	if (err == 0)
 		err = fs_file_open(h, f, &op->inode,
@@ -157,7 +152,7 @@ static int look(struct open_op *op, struct cache_txn *txn)
 	const struct cache_inode *inode = &op->inode;
 	int err;
 
-	if (is_write(&op->fi)) {
+	if (fs_opens_to_write(&op->fi)) {
 		err = fs_may_change(m, inode);
 		return err < 0
 			? err
@@ -198,7 +193,7 @@ static void open_locked(struct fs_call *call, int err)
 	} else if (err == 0 && op->ready.again && op->waits++ < CLOSE_WAITS) {
 		fs_file_unlock(m->handles, op->f);
 		fs_call_after(call, CLOSE_WAIT_NS, open_lock);
-	} else if (err < 0 || !is_write(&op->fi)) {
+	} else if (err < 0 || !fs_opens_to_write(&op->fi)) {
 		attach(op, err);
 	} else if (fs_ready_waits(&op->ready)) {
 		fs_call_post(call, open_ready);
@@ -285,7 +280,7 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct open_op *op;
 	uint64_t done;
 
-	if (!is_write(fi) && open_warm(req, ino, fi))
+	if (!fs_opens_to_write(fi) && open_warm(req, ino, fi))
 		return;
 	op = fs_call_new(req, sizeof(*op));
 	op->ino = ino;
@@ -294,8 +289,8 @@ void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_again(&op->name.call, 0);
 		return;
 	}
-	op->ready.truncate = is_write(fi) && (fi->flags & O_TRUNC) &&
-		!fs_request_replied(req, &done);
+	op->ready.truncate =
+		(fi->flags & O_TRUNC) && !fs_request_replied(req, &done);
 	op->ready.kill_setid = op->ready.truncate && fs_kills_setid(req, fi);
 	op->ready.rdwr = (fi->flags & O_ACCMODE) == O_RDWR;
 	op->ready.call = &op->name.call;
@@ -311,7 +306,7 @@ static int create_in(struct open_op *op, struct cache_txn *txn)
 	int err;
 
 	err = fs_make_node(&op->name, txn, CACHE_FILE, op->mode, op->f->ino,
-		is_write(&op->fi), inode);
+		fs_opens_to_write(&op->fi), inode);
 	if (err != 0)
 		return err;
 	/* Nobody will close it for writing. */

@@ -140,7 +140,8 @@ static int change(struct setattr_op *op, struct cache_txn *txn,
 	if (op->to_set & OWNER)
 		set_owner(op, inode);
 	/* Nothing asked for: the kernel wants what a write takes away gone. */
-	if ((op->to_set & ~FUSE_SET_ATTR_KILL_SUID) == 0)
+	if (inode->kind == CACHE_FILE &&
+		(op->to_set & ~FUSE_SET_ATTR_KILL_SUID) == 0)
 		fs_kill_setid(inode);
 	err = set_times(op, inode);
 	inode->ctime_ns = base_wall_ns(op->call.m->env);

@@ -259,6 +259,29 @@ static void condition_failed(struct work *w)
 	tier_source_moved(w);
 }
 
+/* L4: in a group, what is below the directory may go in a later step, or with a
+ * directory rename whose turn comes later. */
+static void goes_last(struct work *w)
+{
+	struct cache_txn *txn;
+	struct cache_owed row;
+	int err = cache_write(w->tier->cache, &txn);
+
+	if (err < 0)
+		return;
+	err = cache_owed_get(txn, w->seq, &row);
+	if (err == 0) {
+		row.step = CACHE_OWED_STEP_LAST;
+		err = row.group ? cache_owed_put(txn, &row) : -ENOENT;
+		cache_owed_fini(&row);
+	}
+	/* If it fails, the next try has the same answer. */
+	if (err == 0)
+		cache_commit(txn);
+	else
+		cache_abort(txn);
+}
+
 void tier_work_answered(struct work *w, int err)
 {
 	(void)err;
@@ -302,6 +325,8 @@ void tier_work_answered(struct work *w, int err)
 		break;
 	case BLOB_BUSY:
 		tier_work_unsend(w, false);
+		if (strcmp(w->req.code, "DirectoryNotEmpty") == 0)
+			goes_last(w);
 		tier_work_retry(w, w->req.code);
 		break;
 	default:

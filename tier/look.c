@@ -96,8 +96,13 @@ static int look_at(void *arg, const struct cache_owed *row)
 	note_held(look, row);
 	if (is_full(look) || (!look->group && !is_due(look, row)))
 		return 1;
-	/* L2 */
-	pick(look, row, row->seq != look->last_seq || look->in_epoch == 1);
+	/* L2.  The old names of a renamed directory name nothing, and a `dir:`
+	 * store deletes what is below a directory first. */
+	pick(look, row,
+		row->seq != look->last_seq || look->in_epoch == 1 ||
+			(row->kind == CACHE_GONE && look->renaming &&
+				look->renaming_step ==
+					CACHE_OWED_STEP_DELETES));
 	return 0;
 }
 

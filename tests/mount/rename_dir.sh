@@ -96,3 +96,13 @@ t_eq names "$(cd "$MNT" && echo *)" "g other small"
 t_eq "what was rewritten" "$(cat "$MNT/g/$name")" new
 t_eq "what was made" "$(cat "$MNT/g/made")" made
 t_umount
+
+t_claim "in a directory as the store, too, and when the old name is taken again"
+CACHE=$T/cache3 t_mount "dir:$STORE"
+mkdir -p "$MNT/d/sub/below"
+"$FOREBAY" flush "$MNT"
+mv "$MNT/d" "$MNT/e"
+mkdir "$MNT/d"
+timeout 30 "$FOREBAY" flush "$MNT" || t_fail "the line is stuck"
+t_eq "the store" "$(cd "$STORE" && find d e | sort | tr '\n' ' ')" \
+  "d e e/sub e/sub/below "
