@@ -152,7 +152,8 @@ $(BUILD)/sources: FORCE
 # ---- test programs ----
 
 # tests/unit/test_X.c, tests/{mount,crash}/X.c: one file, one program.
-# tests/store/contract*.c, tests/model/*.c, tests/blobd/*.c: one program each.
+# tests/store/contract*.c, tests/model/*.c, tests/differential/*.c,
+# tests/blobd/*.c: one program each.
 # tests/lib/*.c: linked into all of them.
 UNIT_SOURCES := $(sort $(wildcard tests/unit/test_*.c))
 # tests/crash/disk_fault.c: preloaded.
@@ -160,10 +161,12 @@ MOUNT_SOURCES := $(sort $(wildcard tests/mount/*.c tests/bench/*.c) \
 	$(filter-out tests/crash/disk_fault.c,$(wildcard tests/crash/*.c)))
 CONTRACT_SOURCES := $(sort $(wildcard tests/store/contract*.c))
 MODEL_SOURCES := $(sort $(wildcard tests/model/*.c))
+DIFFERENTIAL_SOURCES := $(sort $(wildcard tests/differential/*.c))
 BLOBD_SOURCES := $(sort $(wildcard tests/blobd/*.c))
 TESTLIB_SOURCES := $(sort $(wildcard tests/lib/*.c))
 TEST_SOURCES := $(UNIT_SOURCES) $(MOUNT_SOURCES) $(CONTRACT_SOURCES) \
-	$(MODEL_SOURCES) $(BLOBD_SOURCES) $(TESTLIB_SOURCES)
+	$(MODEL_SOURCES) $(DIFFERENTIAL_SOURCES) $(BLOBD_SOURCES) \
+	$(TESTLIB_SOURCES)
 
 test_obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 TEST_OBJECTS := $(call test_obj,$(TEST_SOURCES))
@@ -173,6 +176,7 @@ MOUNT_PROGRAMS := $(MOUNT_SOURCES:%.c=$(BUILD)/%)
 TEST_PROGRAMS := $(UNIT_PROGRAMS) $(MOUNT_PROGRAMS) \
 	$(if $(CONTRACT_SOURCES),$(BUILD)/tests/contract) \
 	$(if $(MODEL_SOURCES),$(BUILD)/tests/model) \
+	$(if $(DIFFERENTIAL_SOURCES),$(BUILD)/tests/differential) \
 	$(if $(BLOBD_SOURCES),$(BUILD)/tests/blobd)
 
 CHECK_LIBS = $(shell $(PC) --libs check)
@@ -193,6 +197,7 @@ $(TEST_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/includes.ok
 $(UNIT_PROGRAMS) $(MOUNT_PROGRAMS): $(BUILD)/%: $(BUILD)/obj/%.o
 $(BUILD)/tests/contract: $(call test_obj,$(CONTRACT_SOURCES))
 $(BUILD)/tests/model: $(call test_obj,$(MODEL_SOURCES))
+$(BUILD)/tests/differential: $(call test_obj,$(DIFFERENTIAL_SOURCES))
 $(BUILD)/tests/blobd: $(call test_obj,$(BLOBD_SOURCES))
 # Doors at which the model counts what the reconciler does.
 MODEL_WRAPS := tier_rescue tier_bytes_lost tier_conflict tier_late \
