@@ -11,7 +11,7 @@
 #define CACHE_OWED_COLUMNS                                                \
 	"seq, epoch, name, kind, state, grp, phase, attrs_only, quiet, "  \
 	"change, ino, serial, size, gen, content, mode, uid, gid, rdev, " \
-	"mtime_ns, displaced, entered_ns, boot, tries, error, " \
+	"mtime_ns, displaced, entered_ns, boot, tries, error, "           \
 	"refused_ns, run, step"
 void cache_owed_read(struct cache_query *q, struct cache_owed *ret);
 /* Reads the one row of a query and ends it. */

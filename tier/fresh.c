@@ -128,3 +128,48 @@ int64_t tier_fresh_name_ns(struct tier *t, struct cache_txn *txn,
 	base_str_fini(&path);
 	return left;
 }
+
+/* ---- trees ---- */
+
+/* Directories still to be looked at. */
+struct tree_walk {
+	uint64_t *dirs;
+	size_t nr, cap;
+};
+
+static void walk_push(struct tree_walk *walk, uint64_t ino)
+{
+	if (walk->nr == walk->cap) {
+		walk->cap = walk->cap ? walk->cap * 2 : 64;
+		walk->dirs = base_realloc(
+			walk->dirs, walk->cap * sizeof(*walk->dirs));
+	}
+	walk->dirs[walk->nr++] = ino;
+}
+
+static int walk_child(void *arg, const struct cache_dentry *dentry,
+	const struct cache_inode *inode)
+{
+	(void)dentry;
+	if (inode->kind == CACHE_DIR)
+		walk_push(arg, inode->ino);
+	return 0;
+}
+
+bool tier_tree_known(struct tier *tier, struct cache_txn *txn, uint64_t ino)
+{
+	struct tree_walk walk = { 0 };
+	struct cache_listing listing;
+	bool known = true;
+
+	(void)tier;
+	walk_push(&walk, ino);
+	while (known && walk.nr > 0) {
+		ino = walk.dirs[--walk.nr];
+		known = cache_listing_get(txn, ino, &listing) == 0 &&
+			listing.complete &&
+			cache_dentry_each(txn, ino, 0, walk_child, &walk) == 0;
+	}
+	free(walk.dirs);
+	return known;
+}
