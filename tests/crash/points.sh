@@ -1,5 +1,4 @@
 #!/bin/sh
-# timeout: 300
 # The worker is killed at the moments that matter, while applications work.
 # shellcheck source=tests/lib/common.sh
 . "$(dirname "$0")/../lib/common.sh"

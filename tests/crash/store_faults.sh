@@ -2,7 +2,6 @@
 # The store misbehaves: each fault has the outcome that forebay.7 names, and a
 # sweep lets request after request of one scenario fail in each way.
 # FULL=1: every kind at every request, instead of some.
-# timeout: 300
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/blobd.sh"
 t_begin

@@ -1,5 +1,4 @@
 #!/bin/sh
-# timeout: 300
 # A mount is handed from binary to binary while applications work.
 # shellcheck source=tests/lib/common.sh
 . "$(dirname "$0")/../lib/common.sh"

@@ -8,7 +8,7 @@
 #
 # Comments that scripts/test reads in a test script:
 #   # sanitize: yes      run it with the sanitizers too
-#   # timeout: 600       seconds, instead of 300
+#   # timeout: 900       seconds, instead of 600: more is stuck
 set -eu
 
 TOP=$(cd "$(dirname "$0")/../.." && pwd -P)

@@ -3,7 +3,6 @@
 # order is kept between epochs, not between files.
 #   FULL=1: 20,000 files, and 1,000 a second; else only as many at once as
 #   that takes
-# timeout: 300
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/blobd.sh"
 

@@ -198,7 +198,7 @@ done
 grep -q 'CONNECT 192.0.2.1:443' "$T/proxied" || t_fail "not by the proxy"
 t_claim "a certificate that nobody vouches for is refused"
 if env -u no_proxy -u NO_PROXY https_proxy="$proxy" "$FOREBAY" mount "$URL" \
-  "$MNT" -o "cache=$CACHE.4,store_timeout=2" 2>"$T/error"; then
+  "$MNT" -o "cache=$CACHE.4,store_timeout=5" 2>"$T/error"; then
   t_fail "it is taken"
 fi
 grep -q -i 'certificate' "$T/error" || t_fail "$(cat "$T/error")"
