@@ -17,35 +17,38 @@ gets() { blobd_reads "lists/$1" | jq '[.[].gets] | add // 0'; }
 blobd_start
 blobd_container lists
 {
-  printf 'd/f%s %s\n' 1 1 2 2 3 3 4 4 5 5 6 6
+  printf 'w/a%s x\n' 0 1 2 3 4 5 6 7 8 9
+  printf 'w/f%s %s\n' 1 1 2 2 3 3 4 4 5 5 6 6
+  printf 'd/%s\n' 'f1 1' 'f2 2' 'f3 3' 'f4 4' 'g6 6' 'new new'
   printf '%s base\n' face gone keep same moved open after
 } | rest fill
 head -c 20M /dev/urandom >"$T/large"
 t_mount "$BLOBD_URL/lists" freshness=1
-cat "$MNT"/d/* "$MNT"/[a-z]* >/dev/null 2>&1 || true
+cat "$MNT"/[dw]/* "$MNT"/[a-z]* >/dev/null 2>&1 || true
 
 t_claim "6.1 a page asked for before a change of ours does not undo it"
-blobd_ctl POST pages max=3
+blobd_ctl POST pages max=10 # the root in one, w in two
 expire
-blobd_hook op=list name=d/ at=after
+blobd_hook op=list name=w/ at=after
 # Not ls: the kernel lets nobody change a directory that is being read.
-"$FOREBAY" prefetch --meta "$MNT/d" >"$T/prefetch" 2>&1 &
+"$FOREBAY" prefetch --meta "$MNT/w" >"$T/prefetch" 2>&1 &
 lister=$!
 t_wait_for 10 is_held
 blobd_release count=1 keep=1
-t_wait_for 10 is_held # the second page, with f4 to f6 as they were
-printf 4b >"$MNT/d/f4"
-rm "$MNT/d/f5"
-mv "$MNT/d/f6" "$MNT/d/g6"
-printf new >"$MNT/d/new"
+t_wait_for 10 is_held # the second page, with f1 to f6 as they were
+printf 4b >"$MNT/w/f4"
+rm "$MNT/w/f5"
+mv "$MNT/w/f6" "$MNT/w/g6"
+printf new >"$MNT/w/new"
 flush
 blobd_release
 wait "$lister" || t_fail "the listing failed: $(cat "$T/prefetch")"
-t_eq "shown" "$(ls "$MNT/d" | xargs)" "f1 f2 f3 f4 g6 new"
-t_eq "f4" "$(cat "$MNT/d/f4")" 4b
+names="a0 a1 a2 a3 a4 a5 a6 a7 a8 a9 f1 f2 f3 f4 g6 new"
+t_eq "shown" "$(ls "$MNT/w" | xargs)" "$names"
+t_eq "f4" "$(cat "$MNT/w/f4")" 4b
 expire
-t_eq "and listed again" "$(ls "$MNT/d" | xargs)" "f1 f2 f3 f4 g6 new"
-t_eq "f4" "$(cat "$MNT/d/f4")" 4b
+t_eq "and listed again" "$(ls "$MNT/w" | xargs)" "$names"
+t_eq "f4" "$(cat "$MNT/w/f4")" 4b
 
 t_claim "6.2 absence counts only after the empty marker, whatever pages look like"
 blobd_ctl POST pages max=1
