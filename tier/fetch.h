@@ -47,6 +47,7 @@ struct flight {
 	char *name;
 	char etag[CACHE_ETAG_MAX];
 	struct blob_req req;
+	struct tier_call rechecked;
 };
 TAILQ_HEAD(flight_list, flight);
 

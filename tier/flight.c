@@ -123,6 +123,19 @@ static void ask(struct flight *fl, bool background)
 	tier_submit(fl->file->tier, &fl->req);
 }
 
+/* The blob moved under us.  Who opens the file by its name looks that up again
+ * when we say so, and has to find then what is there now. */
+static void flight_rechecked(struct tier_call *call, int err)
+{
+	struct flight *fl = (struct flight *)((char *)call -
+		offsetof(struct flight, rechecked));
+	struct tier *t = fl->file->tier;
+
+	(void)err;
+	tier_flight_ended(fl, -ESTALE);
+	tier_answered(t);
+}
+
 static void flight_stored(void *arg)
 {
 	struct flight *fl = arg;
@@ -146,8 +159,11 @@ static void flight_stored(void *arg)
 		return;
 	}
 	cache_space_release(t->cache, fl->end - fl->start);
-	if (err == -ESTALE)
-		tier_list_recheck(t, fl->req.name);
+	if (err == -ESTALE) {
+		fl->rechecked.done = flight_rechecked;
+		tier_list_recheck(t, fl->name, &fl->rechecked);
+		return;
+	}
 	tier_flight_ended(fl, err);
 	tier_answered(t);
 }

@@ -131,7 +131,8 @@ void tier_refresh_dir(struct tier *t, uint64_t ino, struct tier_call *call)
 	base_unlock(&l->mutex);
 }
 
-void tier_list_recheck(struct tier *t, const char *path)
+void tier_list_recheck(
+	struct tier *t, const char *path, struct tier_call *call)
 {
 	struct cache_inode dir;
 	struct cache_txn *txn;
@@ -148,9 +149,12 @@ void tier_list_recheck(struct tier *t, const char *path)
 		cache_abort(txn);
 	}
 	free(parent);
-	if (err < 0 || atomic_load(&t->stopping))
+	if (err < 0 || atomic_load(&t->stopping)) {
+		if (call != NULL)
+			tier_call_end(t, call, err < 0 ? err : -EINTR);
 		return;
-	r = new_refresh(t, dir.ino, name, NULL);
+	}
+	r = new_refresh(t, dir.ino, name, call);
 	base_lock(&t->lists->mutex);
 	LIST_INSERT_HEAD(&t->lists->refreshes, r, link);
 	base_unlock(&t->lists->mutex);

@@ -122,8 +122,10 @@ bool tier_fetch_cancel(struct tier *tier, struct tier_call *call);
 bool tier_list_cancel(struct tier *tier, struct tier_call *call);
 bool tier_flush_cancel(struct tier *tier, struct tier_call *call);
 bool tier_target_cancel(struct tier *tier, struct tier_call *call);
-/* What the index says of a name proved wrong: ask the store again. */
-void tier_list_recheck(struct tier *tier, const char *path);
+/* What the index says of a name proved wrong: ask the store again.  `call`, or
+ * NULL: ends when it was asked, or cannot be. */
+void tier_list_recheck(
+	struct tier *tier, const char *path, struct tier_call *call);
 
 int tier_lists_open(struct tier *tier);
 void tier_lists_stop(struct tier *tier);

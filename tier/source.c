@@ -137,7 +137,7 @@ void tier_bytes_lost(struct work *w)
 		tier_work_again(w, TIER_S);
 		return;
 	}
-	tier_list_recheck(w->tier, w->row.name);
+	tier_list_recheck(w->tier, w->row.name, NULL);
 	tier_work_done(w);
 }
 

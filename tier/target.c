@@ -116,7 +116,7 @@ static void answer_taken(void *arg)
 	if (err == 0)
 		atomic_fetch_add(&t->miss_bytes, target->len);
 	if (err == -ESTALE)
-		tier_list_recheck(t, target->source);
+		tier_list_recheck(t, target->source, NULL);
 	call = take_off(target);
 	if (call != NULL)
 		tier_call_end(t, call, err);
