@@ -370,6 +370,20 @@ void fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 
 /* ---- lseek ---- */
 
+/* Stores to a mapping of a served file may be in the kernel's pages only. */
+static bool hides_stores(
+	struct fs_mount *m, struct fuse_file_info *fi, bool written)
+{
+	struct fs_open open;
+	bool served;
+
+	if (!written || fs_file_of(m->handles, fi->fh, &open) < 0)
+		return false;
+	served = fs_file_is_served(m->handles, open.file);
+	fs_file_put(m->handles, open.file);
+	return served;
+}
+
 /* Of a whole file the data file knows; of any other all is data: what is not
  * local is not a hole. */
 void fs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
@@ -381,13 +395,15 @@ void fs_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	off_t ret = -1;
 	int err, fd;
 
-	(void)fi;
 	err = cache_read(m->cache, &txn);
 	if (err == 0) {
 		err = cache_inode_get(txn, ino, &inode);
 		cache_abort(txn);
 	}
-	if (err == 0 && inode.data == CACHE_WHOLE) {
+	if (err == 0 && inode.written)
+		fs_file_attrs(m->handles, &inode);
+	if (err == 0 && inode.data == CACHE_WHOLE &&
+		!hides_stores(m, fi, inode.written)) {
 		fd = cache_data_open(
 			m->cache, ino, inode.serial, O_RDONLY | O_CLOEXEC);
 		err = fd < 0 ? fd : 0;

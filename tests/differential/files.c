@@ -132,6 +132,22 @@ static void one_slot(struct world *w, struct dice *d, struct step *s)
 	choose_range(w, d, s);
 }
 
+/* At a place that the file chooses: O_DIRECT wants it aligned on ext4 only. */
+static void somewhere(struct world *w, struct dice *d, struct step *s)
+{
+	one_slot(w, d, s);
+	if (s->slot[0] >= 0 && w->slot[s->slot[0]].direct)
+		s->slot[0] = -1;
+}
+
+static void placed(struct world *w, struct dice *d, struct step *s)
+{
+	one_slot(w, d, s);
+	if (s->slot[0] >= 0 && w->slot[s->slot[0]].direct &&
+		(w->slot[s->slot[0]].flags & O_APPEND))
+		s->slot[0] = -1;
+}
+
 static void do_close(struct world *w, struct side *side, const struct step *s,
 	struct result *r)
 {
@@ -292,7 +308,7 @@ static void flagged(struct world *w, struct dice *d, struct step *s)
 	s->slot[0] = choose_slot(w, d);
 	s->flags = dice_one_in(d, 2) ? O_APPEND : 0;
 	if (s->slot[0] >= 0 && w->slot[s->slot[0]].direct)
-		s->flags |= O_DIRECT;
+		s->slot[0] = -1;
 	/* The kernel opens a file that it passes through with the flags of
 	 * open(2), and does not clear this one there. */
 	if (s->slot[0] >= 0)
@@ -381,10 +397,10 @@ const struct kind files_kinds[] = {
 	{ "dup", 6, SLOT | HAS_TO, doubled, do_dup },
 	{ "reopen", 12, SLOT | HAS_FLAGS | HAS_TO, doubled, do_reopen },
 	{ "close", 50, HAS_SLOT, one_slot, do_close },
-	{ "read", 25, SLOT | HAS_LEN, one_slot, do_read },
+	{ "read", 25, SLOT | HAS_LEN, somewhere, do_read },
 	{ "pread", 35, SLOT | HAS_OFF | HAS_LEN, one_slot, do_pread },
-	{ "write", 35, SLOT | HAS_LEN, one_slot, do_write },
-	{ "pwrite", 40, SLOT | HAS_OFF | HAS_LEN, one_slot, do_pwrite },
+	{ "write", 35, SLOT | HAS_LEN, somewhere, do_write },
+	{ "pwrite", 40, SLOT | HAS_OFF | HAS_LEN, placed, do_pwrite },
 	{ "ftruncate", 18, SLOT | HAS_OFF, one_slot, do_ftruncate },
 	{ "fallocate", 15, SLOT | HAS_FLAGS | HAS_OFF | HAS_LEN, allocated,
 		do_fallocate },
