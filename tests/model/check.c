@@ -14,6 +14,8 @@
  *       version along puts it there).
  *   C5  a conflict is noted only where the second writer put other bytes than
  *       the local ones, and we have not replaced them since.
+ *   C6  a race is lost only where the second writer, or a late request, was;
+ *   C7  epochs that are joined are one group in the journal.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -211,6 +213,54 @@ void check_conflicting(struct model *m, struct cache_txn *txn,
 		!m->versions[version].killed)
 		model_fail(m, "a false conflict of %s: both sides have v%d",
 			conflict->name, version);
+}
+
+/* C6 */
+void check_race(struct model *m, uint64_t seq, const char *name)
+{
+	struct mblob *b = mstore_blob(m, name);
+	struct cache_owed row;
+	struct cache_txn *txn;
+	int err;
+
+	assert(cache_read(m->cache, &txn) == 0);
+	err = cache_owed_get(txn, seq, &row);
+	cache_abort(txn);
+	if (err < 0)
+		return; /* it has left the journal, and loses nothing */
+	cache_owed_fini(&row);
+	if (!b->touched && !b->late)
+		model_fail(m,
+			"a race of %s is said to be lost, and nobody else "
+			"touched it",
+			name);
+}
+
+struct joined {
+	struct model *m;
+	uint64_t a, b;
+};
+
+static int check_row_joined(void *arg, const struct cache_owed *row)
+{
+	struct joined *j = arg;
+
+	if (row->state != CACHE_OWED_ASIDE && row->epoch >= j->a &&
+		(row->epoch < j->b || (row->epoch == j->b && !row->group)))
+		model_fail(j->m,
+			"%s of epoch %llu is not in the group of %llu to %llu",
+			row->name, (unsigned long long)row->epoch,
+			(unsigned long long)j->a, (unsigned long long)j->b);
+	return 0;
+}
+
+/* C7 */
+void check_rows_joined(
+	struct model *m, struct cache_txn *txn, uint64_t a, uint64_t b)
+{
+	struct joined j = { .m = m, .a = a, .b = b };
+
+	cache_owed_each_below(txn, "", check_row_joined, &j);
 }
 
 void check_joined(struct model *m, uint64_t a, uint64_t b, enum cache_join how)

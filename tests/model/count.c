@@ -18,6 +18,7 @@ static const char *const names[COUNT_NR] = {
 	[COUNT_COPY] = "copy",
 	[COUNT_SET_META] = "metadata",
 	[COUNT_SETTLED] = "lost answer settled",
+	[COUNT_OWN] = "own commit recognised",
 	[COUNT_CONFLICT] = "conflict",
 	[COUNT_THEIRS] = "lost race",
 	[COUNT_KEPT] = "older state kept",
@@ -101,6 +102,7 @@ void __wrap_tier_conflict(
 	struct work *work, const struct blob_props *props, bool superseded)
 {
 	count(watched, COUNT_THEIRS);
+	check_race(watched, work->seq, work->row.name);
 	__real_tier_conflict(work, props, superseded);
 }
 
@@ -142,9 +144,15 @@ int __wrap_cache_owed_join(
 int __wrap_cache_owed_join(
 	struct cache_txn *txn, uint64_t a, uint64_t b, enum cache_join how)
 {
-	count(watched, COUNT_GROUP);
+	int err;
+
+	if (how == CACHE_JOIN_IN_ORDER)
+		count(watched, COUNT_GROUP);
 	check_joined(watched, a, b, how);
-	return __real_cache_owed_join(txn, a, b, how);
+	err = __real_cache_owed_join(txn, a, b, how);
+	if (err == 0)
+		check_rows_joined(watched, txn, a, b);
+	return err;
 }
 
 int __real_tier_late(struct tier *tier, struct cache_txn *txn,
@@ -165,7 +173,10 @@ void __real_tier_work_accept(struct work *work);
 void __wrap_tier_work_accept(struct work *work);
 void __wrap_tier_work_accept(struct work *work)
 {
-	if (work->state == WORK_SETTLING)
+	if (work->state == WORK_SETTLING) {
 		count(watched, COUNT_SETTLED);
+		if (work->op != BLOB_DELETE)
+			count(watched, COUNT_OWN);
+	}
 	__real_tier_work_accept(work);
 }

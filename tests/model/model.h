@@ -143,6 +143,7 @@ enum count {
 	COUNT_SET_META,
 	/* the reconciler */
 	COUNT_SETTLED,	/* a lost answer was found to be a success */
+	COUNT_OWN,	/* by its commit: R0a */
 	COUNT_CONFLICT, /* edit against edit */
 	COUNT_THEIRS,	/* a lost race of another kind */
 	COUNT_KEPT,	/* an older state */
@@ -364,6 +365,11 @@ void check_applied(struct model *m, struct mblob *b, bool was_there,
 void check_conflicting(struct model *m, struct cache_txn *txn,
 	const struct cache_conflict *conflict);
 void check_joined(struct model *m, uint64_t a, uint64_t b, enum cache_join how);
+/* They are: what the journal says. */
+void check_rows_joined(
+	struct model *m, struct cache_txn *txn, uint64_t a, uint64_t b);
+/* A row has lost a race: to whom? */
+void check_race(struct model *m, uint64_t seq, const char *name);
 void check_end(struct model *m); /* end.c */
 void check_dump(struct model *m);
 enum cache_kind check_kind(const struct mblob *b);
