@@ -172,9 +172,8 @@ static void try_again(
 		/* Which of the many ways? */
 		if (strcmp(run->req->code, "Unreachable") == 0 &&
 			run->call.why[0] != '\0')
-			snprintf(run->req->code, sizeof(run->req->code),
-				"%.*s", (int)sizeof(run->req->code) - 1,
-				run->call.why);
+			snprintf(run->req->code, sizeof(run->req->code), "%.*s",
+				(int)sizeof(run->req->code) - 1, run->call.why);
 		finish_with(run, result, NULL);
 		return;
 	}

@@ -214,10 +214,10 @@ tokens() { blobd_ctl POST token | jq -r .requests; }
 
 # For the renewal below: a token younger than 10 s is taken to be right.
 early=$T/early
-(MNT=$early CACHE=$CACHE.5
-  export AZURE_POD_IDENTITY_AUTHORITY_HOST="http://127.0.0.1:$BLOBD_PORT"
-  unset AZURE_STORAGE_KEY AZURE_STORAGE_ACCOUNT
-  t_mount "$URL")
+mkdir "$early"
+"${no_creds[@]}" \
+  AZURE_POD_IDENTITY_AUTHORITY_HOST="http://127.0.0.1:$BLOBD_PORT" \
+  "$FOREBAY" mount "$URL" "$early" -o "cache=$CACHE.5" || t_fail mount
 early_s=$SECONDS
 
 t_claim "managed identity works, and never through a proxy"
