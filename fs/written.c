@@ -62,6 +62,7 @@ static bool probe_stamps(struct fs_mount *m)
 static bool is_young(struct fs_handles *h, const struct cache_stamp *stamp)
 {
 	bool probed, fine;
+	int64_t age_ns;
 
 	base_lock(&h->mutex);
 	probed = h->stamps_probed;
@@ -74,7 +75,11 @@ static bool is_young(struct fs_handles *h, const struct cache_stamp *stamp)
 		h->fine_stamps = fine;
 		base_unlock(&h->mutex);
 	}
-	return !fine && stamp->ctime_ns + YOUNG_NS > base_wall_ns(h->m->env);
+	if (fine)
+		return false;
+	/* It lies ahead where somebody has put the clock back. */
+	age_ns = base_wall_ns(h->m->env) - stamp->ctime_ns;
+	return age_ns < YOUNG_NS && age_ns > -YOUNG_NS;
 }
 
 /* ---- the list of what is written-to ---- */

@@ -88,7 +88,7 @@ static void learn_absence(struct refresh *r)
 		ask_end(r, err);
 		return;
 	}
-	shown = cache_dentry_get(txn, r->ino, r->name, &dentry) == 0;
+	shown = cache_dentry_get(txn, r->ino, r->name, &dentry) != -ENOENT;
 	cache_abort(txn);
 	if (shown)
 		tier_confirm(t, absence_confirmed, r);

@@ -178,6 +178,7 @@ void tier_fence_step(struct tier_line *line)
 	struct oldest o = { .line = line };
 	struct cache_txn *txn;
 	int64_t now = base_boot_ns(t->env);
+	int err;
 
 	if (line->fence != NULL || line->fence_at_ns == INT64_MAX)
 		return;
@@ -187,10 +188,14 @@ void tier_fence_step(struct tier_line *line)
 	}
 	if (cache_read(t->cache, &txn) < 0)
 		return;
-	cache_sent_each(txn, 0, see, &o);
+	err = cache_sent_each(txn, 0, see, &o);
 	cache_abort(txn);
 	begin_to_age(&o);
 	line->fence_at_ns = INT64_MAX;
+	if (err < 0) { /* not all of them was seen */
+		line->fence_at_ns = now + TIER_S;
+		tier_line_tick_after(line, TIER_S);
+	}
 	if (o.has_due && o.due.base_etag[0] == '\0') {
 		look_after(line, &o.due);
 		return;

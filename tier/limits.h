@@ -73,6 +73,9 @@
 #define TIER_BLOCK_BYTES_4 (4000 * TIER_MIB)
 /* Blocks staged again after the store lost them. */
 #define TIER_RESTAGE_MAX 3
+/* Reads of a file that did not look the same before and after, or not as its
+ * row says, 30 ms apart, before that is reported and the pauses grow. */
+#define TIER_REREAD_TRIES 16
 /* Reads of a file's bytes that failed here, before it is set aside. */
 #define TIER_UNREADABLE_TRIES 3
 /* A synchronous Copy Blob takes up to this; beyond, block by block. */

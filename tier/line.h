@@ -86,6 +86,7 @@ struct work {
 	bool has_tags;
 	unsigned restages; /* other ways tried */
 	unsigned settles;  /* times that nothing had happened */
+	unsigned rereads;  /* times that the file was another one */
 	bool maybe;	   /* its request may yet be applied */
 	bool again;	   /* it was, and may be once more */
 	uint64_t rescue_ino;

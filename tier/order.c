@@ -54,10 +54,8 @@ int tier_order_open(struct tier *tier)
 		cache_owed_fini(&row);
 	}
 	if (err == 0)
-		err = cache_meta_get_u64(txn, "outdated", &o->outdated_seq);
-	if (err == -ENOENT)
-		err = 0;
-	cache_abort(txn);
+		cache_meta_get_u64(txn, "outdated", &o->outdated_seq);
+	err = cache_commit(txn);
 	o->epoch = o->run = epoch + 1;
 	return err;
 }

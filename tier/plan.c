@@ -36,7 +36,8 @@ static int leave_place(struct work *w, struct cache_txn *txn)
 }
 
 /* Does the data file look as it did when the journal last heard of it, and
- * has for long? */
+ * has for long?  By its ctime, which nobody can set; where it lies ahead
+ * somebody has put the clock back, and nothing has changed since. */
 static bool is_quiet(struct work *w)
 {
 	struct tier *t = w->tier;
@@ -44,6 +45,7 @@ static bool is_quiet(struct work *w)
 	struct cache_stamp now;
 	struct cache_txn *txn;
 	uint64_t allocated;
+	int64_t age_ns;
 	int err = cache_read(t->cache, &txn);
 
 	if (err < 0)
@@ -53,10 +55,12 @@ static bool is_quiet(struct work *w)
 	if (err == 0)
 		err = cache_data_stat(
 			t->cache, w->row.ino, w->row.serial, &now, &allocated);
-	return err == 0 && now.size_bytes == inode.stamp.size_bytes &&
-		now.mtime_ns == inode.stamp.mtime_ns &&
-		now.ctime_ns == inode.stamp.ctime_ns &&
-		base_wall_ns(t->env) - now.mtime_ns > t->cfg.writeback_open_ns;
+	if (err < 0 || now.size_bytes != inode.stamp.size_bytes ||
+		now.mtime_ns != inode.stamp.mtime_ns ||
+		now.ctime_ns != inode.stamp.ctime_ns)
+		return false;
+	age_ns = base_wall_ns(t->env) - now.ctime_ns;
+	return age_ns > t->cfg.writeback_open_ns || age_ns < -TIER_STAMP_NS;
 }
 
 /* The file is still being written.  Wait a little for the last writer to be
@@ -409,7 +413,11 @@ void tier_work_load(struct work *w)
 		return;
 	}
 	p = plan(w, txn);
-	cache_abort(txn);
+	/* A row that could not be read is not one that is not there. */
+	if (cache_commit(txn) < 0) {
+		tier_work_again(w, TIER_S);
+		return;
+	}
 	switch (p) {
 	case PLAN_DROP:
 		tier_work_done(w);

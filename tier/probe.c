@@ -176,10 +176,10 @@ static bool knows_id(struct tier *tier)
 {
 	struct base_str known = BASE_STR_INIT;
 	struct cache_txn *txn;
-	bool knows = false;
+	bool knows = true; /* or may have */
 
 	if (cache_read(tier->cache, &txn) == 0) {
-		knows = cache_meta_get_text(txn, "store_id", &known) == 0;
+		knows = cache_meta_get_text(txn, "store_id", &known) != -ENOENT;
 		cache_abort(txn);
 	}
 	base_str_fini(&known);

@@ -181,28 +181,44 @@ static int expand_prefix(struct tier_line *line,
 	return err < 0 ? err : !complete;
 }
 
+static int first_prefix(
+	struct tier *tier, uint64_t epoch, struct cache_owed_prefix *ret)
+{
+	struct cache_txn *txn;
+	int err = cache_read(tier->cache, &txn);
+
+	if (err < 0)
+		return err;
+	err = cache_owed_prefix_first(txn, epoch, ret);
+	if (err == 0 && ret->total == 0) {
+		/* For `status`: each name comes and goes. */
+		err = cache_remote_count(txn, ret->old_dir, &ret->total);
+		ret->total = 2 * ret->total + 1;
+		if (err < 0)
+			cache_owed_prefix_fini(ret);
+	}
+	cache_abort(txn);
+	return err;
+}
+
 bool tier_rename_step(struct tier_line *line, const struct look *look)
 {
 	struct cache_owed_prefix prefix;
-	struct cache_txn *txn;
 	int err;
 
-	if (look->in_epoch >= TIER_SEND_PARALLEL ||
-		cache_read(line->tier->cache, &txn) < 0)
+	if (look->in_epoch >= TIER_SEND_PARALLEL)
 		return false;
-	err = cache_owed_prefix_first(txn, look->epoch, &prefix);
-	if (err == 0 && prefix.total == 0) {
-		/* For `status`: each name comes and goes. */
-		err = cache_remote_count(txn, prefix.old_dir, &prefix.total);
-		prefix.total = 2 * prefix.total + 1;
+	err = first_prefix(line->tier, look->epoch, &prefix);
+	if (err == -ENOENT)
+		return false;
+	if (err == 0) {
+		err = expand_prefix(line, &prefix, look);
+		cache_owed_prefix_fini(&prefix);
 	}
-	cache_abort(txn);
-	if (err < 0)
-		return false;
-	err = expand_prefix(line, &prefix, look);
-	cache_owed_prefix_fini(&prefix);
-	if (err < 0)
+	if (err < 0) {
 		log_error("index: a directory rename cannot go on: %s",
 			strerror(-err));
+		tier_line_tick_after(line, TIER_S);
+	}
 	return err > 0 || (err == 0 && look->in_epoch == 0);
 }

@@ -49,18 +49,22 @@ static bool is_parent(struct work *w, const struct blob_mark *mark)
 	return false;
 }
 
-/* R0a, R0b: the `sent` row that the blob's commit names. */
-static bool find_sent(struct work *w, const struct cache_remote *remote,
+/* R0a, R0b: the `sent` row that the blob's commit names; -ENOENT. */
+static int find_sent(struct work *w, const struct cache_remote *remote,
 	const struct blob_mark *mark, struct cache_sent *ret)
 {
 	struct cache_txn *txn;
 	bool found;
+	int err = cache_read(w->tier->cache, &txn);
 
-	if (cache_read(w->tier->cache, &txn) < 0)
-		return false;
+	if (err < 0)
+		return err;
 	found = tier_sent_find(txn, w->row.name, remote, mark, ret);
-	cache_abort(txn);
-	return found;
+	/* One that could not be read may be there. */
+	err = cache_commit(txn);
+	if (err == 0 && !found)
+		err = -ENOENT;
+	return err;
 }
 
 /* R0d: once more from the start.  A failed condition that nobody can explain
@@ -144,9 +148,12 @@ static void found(struct work *w, int err)
 	}
 	tier_remote_from_props(
 		w->tier, w->row.name, &w->req.props, &remote, &mark);
-	if (find_sent(w, &remote, &mark, &sent)) {
+	err = find_sent(w, &remote, &mark, &sent);
+	if (err == 0) {
 		found_ours(w, &remote, &sent);
 		cache_sent_fini(&sent);
+	} else if (err != -ENOENT) {
+		tier_work_again(w, TIER_S); /* nothing is known of it */
 	} else if (strcmp(w->req.props.etag, base_etag(w)) == 0) {
 		not_applied(w);
 	} else {

@@ -7,7 +7,8 @@
  *   U1  bytes are durable here before they are read (one shared sync of the
  *       data directories where many files wait);
  *   U2  the file's size, mtime and ctime are the same before and after
- *       reading, and older than 20 ms before: otherwise it is read again.
+ *       reading, and ctime is not of the last 20 ms before: otherwise it is
+ *       read again.
  */
 #include "tier/stage.h"
 
@@ -34,13 +35,14 @@ static int stat_file(struct work *w, struct cache_stamp *ret)
 		w->tier->cache, w->row.ino, w->row.serial, ret, &allocated);
 }
 
-/* U2: stamps tell two states apart only if they are old enough. */
+/* U2: stamps tell two states apart only if a change of now would give another
+ * one.  (Every change moves ctime, and nobody can set it; it lies ahead where
+ * somebody has put the clock back.) */
 static bool is_settled(struct work *w, const struct cache_stamp *stamp)
 {
-	int64_t now = base_wall_ns(w->tier->env);
+	int64_t age = base_wall_ns(w->tier->env) - stamp->ctime_ns;
 
-	return now - stamp->mtime_ns > TIER_STAMP_NS &&
-		now - stamp->ctime_ns > TIER_STAMP_NS;
+	return age > TIER_STAMP_NS || age < -TIER_STAMP_NS;
 }
 
 int tier_upload_still(struct work *w, const struct cache_stamp *before)
@@ -89,10 +91,14 @@ int tier_read_all(int fd, char *buf, uint64_t offset, uint64_t len)
 
 void tier_upload_not_read(struct work *w, int err)
 {
-	if (err == -EAGAIN)
+	if (err != -EAGAIN)
+		tier_work_unreadable(w, err);
+	else if (++w->rereads < TIER_REREAD_TRIES)
 		tier_work_again(w, TIER_STAMP_NS + TIER_STAMP_NS / 2);
 	else
-		tier_work_unreadable(w, err);
+		tier_work_retry(w,
+			"its data file changes, or is not as long "
+			"as it was when it was closed");
 }
 
 /* ---- small files ---- */

@@ -3,7 +3,8 @@
  *
  * The file named by DISK_FAULT is mapped and holds a struct plan, which the
  * test writes: calls on files below `dir` are counted, and call number `at`
- * fails with `error` (at 0: none; `until`: all calls at..until fail).
+ * fails with `error` (at 0: none; `until`: all calls at..until fail).  `what`
+ * says which one it was.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,6 +24,7 @@ struct plan {
 	_Atomic int32_t error;
 	int32_t unused;
 	char dir[216];
+	char what[256]; /* function and path of the last one that failed */
 };
 
 static struct plan *plan;
@@ -53,38 +55,46 @@ static bool fails_now(void)
 	return true;
 }
 
-static bool is_ours(int fd)
+/* Of a file below `dir`? */
+static bool is_ours(int fd, char path[4096])
 {
-	char link[64], path[4096];
+	char link[64];
 	size_t len;
 	ssize_t n;
 
 	if (plan == NULL || plan->dir[0] == '\0' || fd < 0)
 		return false;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path) - 1);
+	n = readlink(link, path, 4095);
 	len = strlen(plan->dir);
+	path[n > 0 ? n : 0] = '\0';
 	return n > (ssize_t)len && memcmp(path, plan->dir, len) == 0;
 }
 
-static bool fails(int fd)
+static bool fails(int fd, const char *name)
 {
+	char path[4096];
 	int err = errno;
 
-	if (is_ours(fd) && fails_now())
+	if (is_ours(fd, path) && fails_now()) {
+		err = errno;
+		snprintf(plan->what, sizeof(plan->what), "%s %s", name,
+			path + strlen(plan->dir));
+		errno = err;
 		return true;
+	}
 	errno = err;
 	return false;
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define WRAP(ret, name, params, ...)                       \
-	ret name params                                    \
-	{                                                  \
-		static __typeof__(&name) real;             \
-		if (real == NULL)                          \
-			real = REAL(name);                 \
-		return fails(fd) ? -1 : real(__VA_ARGS__); \
+#define WRAP(ret, name, params, ...)                              \
+	ret name params                                           \
+	{                                                         \
+		static __typeof__(&name) real;                    \
+		if (real == NULL)                                 \
+			real = REAL(name);                        \
+		return fails(fd, #name) ? -1 : real(__VA_ARGS__); \
 	}
 
 WRAP(ssize_t, write, (int fd, const void *buf, size_t n), fd, buf, n)
@@ -111,5 +121,5 @@ int openat(int fd, const char *name, int flags, ...)
 	if (real == NULL)
 		real = (int (*)(int, const char *, int, ...))dlsym(
 			RTLD_NEXT, "openat");
-	return fails(fd) ? -1 : real(fd, name, flags, mode);
+	return fails(fd, "openat") ? -1 : real(fd, name, flags, mode);
 }
