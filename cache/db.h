@@ -110,7 +110,13 @@ struct cache {
 	size_t made_dirs_nr;
 	char *store;
 	struct cache_id host;
-	bool opening;		   /* errors go to the opener, not to the log */
+	bool opening;	  /* errors go to the opener, not to the log */
+	bool had_wal;	  /* before it was opened */
+	sqlite3 *look_db; /* while it is opened: see salvage.c */
+	/* After a process that died, in the same boot: what opening changes may
+	 * be lost with the power like all that it finds, so it waits for no
+	 * disk. */
+	bool goes_on;
 	uint64_t boot_nr;	   /* counts boots; rows with times carry it */
 	uint64_t durable_flush_nr; /* meta flush_nr as found by open */
 	/* That of the last power cut, while what it left unproven was not
@@ -184,6 +190,8 @@ void cache_space_delta(struct cache *cache, int64_t bytes);
  * damaged, moves it and the data files aside, and says so in `ret_what`, else
  * "" (salvage.c). */
 int cache_salvage(struct cache *cache, char *ret_what, size_t what_bytes);
+/* The opener has its own connection, or has failed. */
+void cache_salvage_end(struct cache *cache);
 
 /* ---- queries (txn.c) ---- */
 

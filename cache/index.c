@@ -372,6 +372,27 @@ static int set_synchronous(struct cache *cache, bool full)
 
 /* ---- open ---- */
 
+/* A session that was not ended, of this boot: nothing is changed that would
+ * have to be durable before what comes after (see begin_boot()). */
+static int find_goes_on(struct cache *cache)
+{
+	struct cache_txn *txn;
+	uint64_t clean = 1;
+	char boot[64];
+	bool same;
+	int err = cache_read(cache, &txn);
+
+	if (err != 0)
+		return err;
+	read_line(BOOT_ID_FILE, boot, sizeof(boot));
+	err = meta_is(txn, "boot", boot, &same);
+	if (err == 0)
+		err = cache_meta_get_u64(txn, "clean", &clean);
+	cache_abort(txn);
+	cache->goes_on = err == 0 && same && clean == 0 && cache->had_wal;
+	return err == -ENOENT ? 0 : err;
+}
+
 static void explain(struct cache *cache, int err, char *why, size_t why_bytes)
 {
 	if (why[0] != '\0')
@@ -412,13 +433,17 @@ static int open_index(struct cache *cache, struct cache_opened *opened,
 		err = cache_conn_open(cache, true, &cache->write_conn);
 	if (err == 0)
 		err = cache_schema_open(cache, &opened->fresh, why, why_bytes);
+	if (err == 0 && !opened->fresh)
+		err = find_goes_on(cache);
+	if (err == 0)
+		err = set_synchronous(cache, !cache->goes_on);
 	if (err == 0)
 		err = begin_session(cache, opened, &set, why, why_bytes);
 	if (err == 0)
 		err = set_synchronous(cache, false);
 	if (err == 0)
 		err = cache_dirs_check_set(cache, &set, why, why_bytes);
-	if (err == 0 && fsync(cache->dir_fds[0]) != 0)
+	if (err == 0 && !cache->goes_on && fsync(cache->dir_fds[0]) != 0)
 		err = -errno;
 	if (err == 0)
 		err = cache_sync_open(cache);
@@ -482,6 +507,9 @@ int cache_open(const struct cache_config *config, struct cache **ret_cache,
 	ret_why[0] = '\0';
 	err = cache_dirs_open(cache, &undo, ret_why, why_bytes);
 	cache->config.dirs = (const char *const *)cache->dirs;
+	cache->had_wal = err == 0 &&
+		faccessat(cache->dir_fds[0], CACHE_WAL_FILE, F_OK,
+			AT_SYMLINK_NOFOLLOW) == 0;
 	if (err == 0)
 		err = cache_salvage(
 			cache, opened.salvaged, sizeof(opened.salvaged));
@@ -489,6 +517,7 @@ int cache_open(const struct cache_config *config, struct cache **ret_cache,
 		err = cache_data_prepare(cache, ret_why, why_bytes);
 	if (err == 0)
 		err = open_index(cache, &opened, &undo, ret_why, why_bytes);
+	cache_salvage_end(cache);
 	if (err != 0) {
 		if (cache->dirs_nr != 0)
 			explain(cache, err, ret_why, why_bytes);

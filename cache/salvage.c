@@ -58,7 +58,9 @@ static bool had_index(int dir)
 }
 
 /* Can its first pages be read?  An error that is not the file's own is for the
- * opener to find. */
+ * opener to find.  The connection of one that is fine stays open until the
+ * opener has its own: the last one to go would take with it what was learned
+ * from a long WAL, and somebody may be waiting. */
 static bool is_damaged(struct cache *cache)
 {
 	char *path = NULL;
@@ -87,9 +89,18 @@ static bool is_damaged(struct cache *cache)
 			NULL, NULL);
 	if (code == SQLITE_OK && sqlite3_errcode(db) == SQLITE_CORRUPT)
 		code = SQLITE_CORRUPT;
-	sqlite3_close(db);
 	code &= 0xff;
+	if (code == SQLITE_OK)
+		cache->look_db = db;
+	else
+		sqlite3_close(db);
 	return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+}
+
+void cache_salvage_end(struct cache *cache)
+{
+	sqlite3_close(cache->look_db);
+	cache->look_db = NULL;
 }
 
 /* ---- the old index ---- */

@@ -286,7 +286,7 @@ static int open_wal(struct cache *cache, int *ret_fd)
 	if (dir < 0)
 		return -errno;
 	fd = openat(dir, CACHE_WAL_FILE, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fsync(dir) != 0) {
+	if (fd < 0 || (!cache->goes_on && fsync(dir) != 0)) {
 		err = -errno;
 		if (fd >= 0)
 			close(fd);
