@@ -43,10 +43,10 @@ while [ $n -lt "$KILLS" ]; do
   # Every third may be killed before it answers (a pause is then as long as two
   # starts), and every third lives: five in a row that did not answer for a
   # second would be the end.
-  [ $((n % 3)) = 1 ] || t_wait_for 10 answers
+  [ $((n % 3)) = 1 ] || t_wait_for 60 answers
   [ $((n % 3)) != 0 ] || sleep 1.5
   sleep "$(awk -v ms="$(shuf -i 0-700 -n 1)" 'BEGIN { print ms / 1000 }')"
-  t_wait_for 10 another_worker || { tail -n 40 "$T/log"; exit 1; }
+  t_wait_for 60 another_worker || { tail -n 40 "$T/log"; exit 1; }
   kill -KILL "$worker" || t_fail "there is no worker to kill"
   before=$worker
   kill -0 $load 2>/dev/null || break

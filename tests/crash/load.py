@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The mixed load of the crash tests: load.py DIR SECONDS SEED [FOREBAY]
+"""The mixed load of the crash tests: load.py DIR SECONDS SEED [FOREBAY [STOP]]
 
-Four processes use DIR (of a mount) until SECONDS are over, and know at each
-step what every call must do; a file DIR/big is there.  Nobody else changes
-anything below DIR.
+Four processes use DIR (of a mount) until SECONDS are over, or a file STOP is
+there, and know at each step what every call must do; a file DIR/big is there.
+Nobody else changes anything below DIR.
   names    creates, renames, links, removes: each takes effect exactly once
   saver    checkpoints: temporary file, fsync, chmod, rename over, read back
   reader   reads of DIR/big at random places, evicted now and then
@@ -28,6 +28,17 @@ BIG_BLOCK = 4096
 def big_block(n):
     """What stands in block n of DIR/big."""
     return hashlib.sha256(b"block %d" % n).digest() * (BIG_BLOCK // 32)
+
+
+class Until:
+    """The end of the load."""
+
+    def __init__(self, seconds, stop):
+        self.end, self.stop = time.monotonic() + seconds, stop
+
+    def lasts(self):
+        return time.monotonic() < self.end and not (
+            self.stop and os.path.exists(self.stop))
 
 
 class Clock:
@@ -77,7 +88,7 @@ def names(root, until, rng, do):
     do(os.mkdir, top)
     model = {}  # name -> content; bytes, or ("link", target), or a directory
     number = 0
-    while time.monotonic() < until:
+    while until.lasts():
         number += 1
         kind = rng.randrange(8)
         name = "n%d" % number
@@ -168,7 +179,7 @@ def saver(root, until, rng, do):
     top = os.path.join(root, "saves")
     do(os.mkdir, top)
     number = 0
-    while time.monotonic() < until:
+    while until.lasts():
         number += 1
         data = hashlib.sha256(b"save %d" % number).digest() * rng.randrange(1, 30000)
         temp = os.path.join(top, "model.tmp")
@@ -194,11 +205,11 @@ def saver(root, until, rng, do):
 def reader(root, until, rng, do, forebay):
     path = os.path.join(root, "big")
     blocks = os.stat(path).st_size // BIG_BLOCK
-    while time.monotonic() < until:
+    while until.lasts():
         fd = do(os.open, path, os.O_RDONLY)
         at = rng.randrange(blocks)
         for _ in range(rng.randrange(1, 200)):
-            if time.monotonic() > until:
+            if not until.lasts():
                 break
             at = rng.randrange(blocks) if rng.randrange(4) == 0 else (at + 1) % blocks
             data = do(os.pread, fd, BIG_BLOCK, at * BIG_BLOCK)
@@ -222,7 +233,7 @@ def mapper(root, until, rng, do):
     shared = mmap.mmap(fd, size)
     do(os.close, fd)
     number = 0
-    while time.monotonic() < until:
+    while until.lasts():
         number += 1
         for _ in range(20):
             at = rng.randrange(size - 16)
@@ -289,7 +300,7 @@ def main():
             for n in range(int(sys.argv[3]) // BIG_BLOCK):
                 f.write(big_block(n))
         return 0
-    until = time.monotonic() + float(sys.argv[2])
+    until = Until(float(sys.argv[2]), sys.argv[5] if len(sys.argv) > 5 else None)
     workers = [Process(target=run, args=(what, until))
                for what in (names, saver, reader, mapper)]
     for w in workers:

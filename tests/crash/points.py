@@ -62,11 +62,11 @@ def main():
             order[4:8] = struct.pack("<i", rng.randrange(1, 30))
             order[0:4] = struct.pack("<i", number)
             deaths += 1
-            if not wait_for(lambda: struct.unpack("<i", order[0:4])[0] == 0, 10):
+            if not wait_for(lambda: struct.unpack("<i", order[0:4])[0] == 0, 30):
                 order[0:4] = struct.pack("<i", 0)
                 continue
             met[name] += 1
-            if rng.randrange(2):
+            if rng.randrange(2) or met["after-resend"] == 0:
                 deaths += 1
                 order[4:8] = struct.pack("<i", 1)
                 order[0:4] = struct.pack("<i", RESEND)
@@ -74,7 +74,7 @@ def main():
                 if wait_for(lambda: struct.unpack("<i", order[0:4])[0] == 0, 1):
                     met["after-resend"] += 1
                 order[0:4] = struct.pack("<i", 0)
-            if not wait_for(lambda: (restarts(mnt, forebay) or 0) > before, 10):
+            if not wait_for(lambda: (restarts(mnt, forebay) or 0) > before, 30):
                 print("nobody answers after", name)
                 return 1
     print(json.dumps(met))

@@ -1,4 +1,5 @@
 #!/bin/sh
+# timeout: 600
 # The worker is killed at the moments that matter, while applications work.
 # shellcheck source=tests/lib/common.sh
 . "$(dirname "$0")/../lib/common.sh"
@@ -25,14 +26,16 @@ python3 "$TOP/tests/crash/load.py" --big "$MNT/big" $((16 * MiB))
 "$FOREBAY" flush "$MNT" >/dev/null
 
 t_claim "killed at each point, nobody is surprised"
-python3 "$TOP/tests/crash/load.py" "$MNT" $((TURNS * 12)) "$SEED" \
-  "$FOREBAY" >"$T/load" &
+# For as long as it takes to meet all of them.
+python3 "$TOP/tests/crash/load.py" "$MNT" 3600 "$SEED" "$FOREBAY" "$T/stop" \
+  >"$T/load" &
 load=$!
 python3 "$TOP/tests/crash/points.py" "$T/order" "$MNT" "$FOREBAY" $TURNS || {
   cat "$T/load"
   tail -n 40 "$T/log"
   t_fail "not every point was met"
 }
+touch "$T/stop"
 wait $load || {
   cat "$T/load"
   tail -n 40 "$T/log"
