@@ -328,11 +328,6 @@ enum blob_result dir_op_set_meta(struct dir_job *job);
 enum blob_result dir_op_put_block(struct dir_job *job);
 enum blob_result dir_op_put_block_url(struct dir_job *job);
 enum blob_result dir_op_commit(struct dir_job *job);
-/* In-place change of metadata; `adopt`: also of a directory that nobody asked
- * for, under If-None-Match. */
-enum blob_result dir_change_meta(struct dir_job *job, bool adopt);
-/* The record that a request's metadata and headers make; -E2BIG. */
-int dir_record_of(const struct blob_req *req, struct dir_record *ret);
 /* Makes the bytes that were written to `tmp` what the request's metadata say
  * they are, and seals it.  md5: of them, or NULL. */
 int dir_seal_bytes(struct dir_job *job, struct dir_tmp *tmp,

@@ -75,7 +75,8 @@ static int meta_fits(const struct blob_kv *kv, size_t nr)
 	return bytes > BLOB_META_BYTES_MAX ? -E2BIG : 0;
 }
 
-int dir_record_of(const struct blob_req *req, struct dir_record *ret)
+/* The record that a request's metadata and headers make; -E2BIG. */
+static int record_of(const struct blob_req *req, struct dir_record *ret)
 {
 	int err = meta_fits(req->meta, req->meta_nr);
 
@@ -121,7 +122,7 @@ static int change_locked(struct dir_job *job, int fd, bool adopt, int *ret_sync)
 	else if (!same_kind(&blob, req))
 		err = -EMEDIUMTYPE;
 	if (!err)
-		err = dir_record_of(req, &rec);
+		err = record_of(req, &rec);
 	if (!err) {
 		/* The bytes stay, and what is known of them. */
 		if (req->op == BLOB_SET_META) {
@@ -181,7 +182,9 @@ static bool still_named(struct dir_root *root, const char *name, int fd)
 	return same;
 }
 
-enum blob_result dir_change_meta(struct dir_job *job, bool adopt)
+/* In-place change of metadata; `adopt`: also of a directory that nobody asked
+ * for, under If-None-Match. */
+static enum blob_result change_meta(struct dir_job *job, bool adopt)
 {
 	struct blob_req *req = job->req;
 	int fd, err, side = -1;
@@ -218,7 +221,7 @@ enum blob_result dir_op_set_meta(struct dir_job *job)
 {
 	enum blob_result result = dir_cond_check(job, true);
 
-	return result == BLOB_OK ? dir_change_meta(job, false) : result;
+	return result == BLOB_OK ? change_meta(job, false) : result;
 }
 
 /* ---- PUT ---- */
@@ -252,7 +255,7 @@ int dir_seal_bytes(struct dir_job *job, struct dir_tmp *tmp,
 
 	if (err)
 		return err;
-	err = dir_record_of(req, &rec);
+	err = record_of(req, &rec);
 	if (!err) {
 		rec.has_md5 = md5 != NULL;
 		if (rec.has_md5)
@@ -283,7 +286,7 @@ enum blob_result dir_op_put(struct dir_job *job)
 	if (result != BLOB_OK)
 		return result;
 	if (is_marker_over_dir(job)) {
-		result = dir_change_meta(job, req->cond.if_none_match_any);
+		result = change_meta(job, req->cond.if_none_match_any);
 	} else {
 		err = put_object(job, &tmp);
 		result = err ? dir_errno(req, err) : dir_publish(job, &tmp);
@@ -351,7 +354,7 @@ static int seal_copy(
 	struct blob_block *blocks = NULL;
 	struct dir_record rec;
 	size_t blocks_nr = 0;
-	int err = dir_record_of(req, &rec);
+	int err = record_of(req, &rec);
 
 	if (err)
 		return err;

@@ -130,23 +130,6 @@ void blob_props_fini(struct blob_props *props)
 	memset(props, 0, sizeof(*props));
 }
 
-int blob_props_copy(struct blob_props *ret, const struct blob_props *props)
-{
-	struct blob_props copy = *props;
-	int err;
-
-	err = blob_kv_copy(&copy.meta, props->meta, props->meta_nr);
-	if (err != 0)
-		return err;
-	err = blob_kv_copy(&copy.headers, props->headers, props->headers_nr);
-	if (err != 0) {
-		blob_kv_free(copy.meta, copy.meta_nr);
-		return err;
-	}
-	*ret = copy;
-	return 0;
-}
-
 const char *blob_result_name(enum blob_result result)
 {
 	static const char *const names[] = {

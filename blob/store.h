@@ -311,7 +311,6 @@ void blob_cancel(struct blob_store *store, struct blob_req *req);
 void blob_req_fini(struct blob_req *req);
 
 void blob_props_fini(struct blob_props *props);
-int blob_props_copy(struct blob_props *ret, const struct blob_props *props);
 /* The word for a result, for messages and status. */
 const char *blob_result_name(enum blob_result result);
 

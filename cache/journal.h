@@ -240,8 +240,6 @@ int cache_sent_of(
 /* A row of this name whose request has not been answered; -ENOENT. */
 int cache_sent_unsettled(
 	struct cache_txn *txn, const char *name, struct cache_sent *ret);
-/* All rows of a name. */
-int cache_sent_del_name(struct cache_txn *txn, const char *name);
 /* The rows of a name that asked for an ETag: the name's ETag is another one
  * now, for good. */
 int cache_sent_fence(struct cache_txn *txn, const char *name);

@@ -22,7 +22,7 @@ void cache_owed_fini(struct cache_owed *row)
 
 /* ---- reading ---- */
 
-void cache_owed_read(struct cache_query *q, struct cache_owed *ret)
+static void read_row(struct cache_query *q, struct cache_owed *ret)
 {
 	bool before;
 
@@ -61,12 +61,13 @@ void cache_owed_read(struct cache_query *q, struct cache_owed *ret)
 	ret->step = cache_db_u64(q);
 }
 
-int cache_owed_read_one(struct cache_query *q, struct cache_owed *ret)
+/* The one row of a query, which it ends. */
+static int read_one(struct cache_query *q, struct cache_owed *ret)
 {
 	int err = cache_db_one(q);
 
 	if (err == 0)
-		cache_owed_read(q, ret);
+		read_row(q, ret);
 	return cache_db_end(q, err);
 }
 
@@ -76,7 +77,7 @@ int cache_owed_read_each(struct cache_query *q, cache_owed_fn each, void *arg)
 	int err;
 
 	while ((err = cache_db_step(q)) > 0) {
-		cache_owed_read(q, &row);
+		read_row(q, &row);
 		err = each(arg, &row);
 		cache_owed_fini(&row);
 		if (err != 0)
@@ -92,7 +93,7 @@ int cache_owed_get(struct cache_txn *txn, uint64_t seq, struct cache_owed *ret)
 	cache_db_begin(&q, txn,
 		"SELECT " CACHE_OWED_COLUMNS " FROM owed WHERE seq = ?");
 	cache_db_bind_u64(&q, seq);
-	return cache_owed_read_one(&q, ret);
+	return read_one(&q, ret);
 }
 
 int cache_owed_newest(
@@ -104,7 +105,7 @@ int cache_owed_newest(
 		"SELECT " CACHE_OWED_COLUMNS " FROM owed WHERE name = ? "
 		"ORDER BY seq DESC LIMIT 1");
 	cache_db_bind_name(&q, name);
-	return cache_owed_read_one(&q, ret);
+	return read_one(&q, ret);
 }
 
 int cache_owed_newest_unsent(
@@ -116,7 +117,7 @@ int cache_owed_newest_unsent(
 		"SELECT " CACHE_OWED_COLUMNS " FROM owed INDEXED BY owed_name "
 		"WHERE name = ? AND state = 0 ORDER BY seq DESC LIMIT 1");
 	cache_db_bind_name(&q, name);
-	return cache_owed_read_one(&q, ret);
+	return read_one(&q, ret);
 }
 
 int cache_owed_next_unsent(struct cache_txn *txn, const char *name,
@@ -130,7 +131,7 @@ int cache_owed_next_unsent(struct cache_txn *txn, const char *name,
 		"ORDER BY seq LIMIT 1");
 	cache_db_bind_name(&q, name);
 	cache_db_bind_u64(&q, after_seq);
-	return cache_owed_read_one(&q, ret);
+	return read_one(&q, ret);
 }
 
 /* ---- the account ---- */
@@ -440,7 +441,7 @@ int cache_owed_newest_of(struct cache_txn *txn, uint64_t ino, uint64_t serial,
 		"attrs_only = 0 ORDER BY seq DESC LIMIT 1");
 	cache_db_bind_u64(&q, ino);
 	cache_db_bind_u64(&q, serial);
-	return cache_owed_read_one(&q, ret);
+	return read_one(&q, ret);
 }
 
 int cache_owed_first_of(

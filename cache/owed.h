@@ -13,9 +13,6 @@
 	"change, ino, serial, size, gen, content, mode, uid, gid, rdev, " \
 	"mtime_ns, displaced, entered_ns, boot, tries, error, "           \
 	"refused_ns, run, step"
-void cache_owed_read(struct cache_query *q, struct cache_owed *ret);
-/* Reads the one row of a query and ends it. */
-int cache_owed_read_one(struct cache_query *q, struct cache_owed *ret);
 /* Calls `each` with the rows of a query and ends it. */
 int cache_owed_read_each(struct cache_query *q, cache_owed_fn each, void *arg);
 _Static_assert(CACHE_OWED_LARGE == 8388608 && CACHE_FILE == 1,

@@ -97,15 +97,6 @@ int cache_sent_del(struct cache_txn *txn, uint64_t number)
 	return cache_db_run_one(&q);
 }
 
-int cache_sent_del_name(struct cache_txn *txn, const char *name)
-{
-	struct cache_query q;
-
-	cache_db_begin(&q, txn, "DELETE FROM sent WHERE name = ?");
-	cache_db_bind_name(&q, name);
-	return cache_db_run(&q);
-}
-
 /* What asked for a free name can still come once the name is free again. */
 int cache_sent_fence(struct cache_txn *txn, const char *name)
 {

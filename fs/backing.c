@@ -41,7 +41,9 @@ void fs_handles_close_fd(struct fs_handles *h, int fd)
 }
 
 /* A descriptor of a data file, counted. */
-int fs_open_fd(struct fs_handles *h, uint64_t ino, uint64_t serial, int flags)
+/* A descriptor of a data file, counted. */
+static int open_fd(
+	struct fs_handles *h, uint64_t ino, uint64_t serial, int flags)
 {
 	bool full;
 	int fd;
@@ -73,7 +75,7 @@ static int ensure_fd(struct fs_handles *h, struct fs_file *f, int *slot,
 	base_unlock(&h->mutex);
 	if (ret >= 0)
 		return ret;
-	fd = fs_open_fd(h, f->ino, serial, flags);
+	fd = open_fd(h, f->ino, serial, flags);
 	if (fd < 0)
 		return fd;
 	base_lock(&h->mutex);
@@ -160,7 +162,7 @@ int fs_begin_pass(struct fs_handles *h, struct fs_file *f, uint64_t serial)
 		fd = f->fd;
 	base_unlock(&h->mutex);
 	if (fd < 0)
-		fd = own = fs_open_fd(h, f->ino, serial, O_RDONLY);
+		fd = own = open_fd(h, f->ino, serial, O_RDONLY);
 	if (fd < 0)
 		return fd;
 	id = backing_open(h, fd);

@@ -91,8 +91,7 @@ static inline void fs_file_ref(struct fs_file *f)
 
 /* ---- backing.c ---- */
 
-/* A descriptor of a data file, counted; and its end (-1 is fine). */
-int fs_open_fd(struct fs_handles *h, uint64_t ino, uint64_t serial, int flags);
+/* The end of a descriptor of a data file, which was counted; -1 is fine. */
 void fs_handles_close_fd(struct fs_handles *h, int fd);
 /* Opens f->wfd. */
 int fs_file_wfd(struct fs_handles *h, struct fs_file *f, uint64_t serial);

@@ -110,11 +110,6 @@ void fs_notify_entry(struct fs_notify *n, uint64_t parent, const char *name)
 		});
 }
 
-void fs_notify_inode(struct fs_notify *n, uint64_t ino)
-{
-	add(n, (struct item){ .what = WHAT_INODE, .ino = ino });
-}
-
 void fs_notify_attrs(struct fs_notify *n, uint64_t ino)
 {
 	add(n, (struct item){ .what = WHAT_ATTRS, .ino = ino });
@@ -127,7 +122,7 @@ void fs_notify_probe(struct fs_notify *n, uint64_t ino)
 
 void fs_notify_inode_changed(void *arg, uint64_t ino)
 {
-	fs_notify_inode(arg, ino);
+	add(arg, (struct item){ .what = WHAT_INODE, .ino = ino });
 }
 
 void fs_notify_entry_changed(void *arg, uint64_t parent, const char *name)

@@ -27,9 +27,7 @@ void fs_notify_free(struct fs_notify *n);
 
 /* NAME in directory PARENT may be another inode, or none. */
 void fs_notify_entry(struct fs_notify *n, uint64_t parent, const char *name);
-/* The pages and attributes of an inode are old. */
-void fs_notify_inode(struct fs_notify *n, uint64_t ino);
-/* Only its attributes. */
+/* The attributes of an inode are old. */
 void fs_notify_attrs(struct fs_notify *n, uint64_t ino);
 /* If the kernel does not know it, as if it had said FORGET. */
 void fs_notify_probe(struct fs_notify *n, uint64_t ino);

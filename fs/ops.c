@@ -38,7 +38,9 @@ static bool may_pass(struct fs_mount *m, const struct fuse_conn_info *conn)
 	return false;
 }
 
-void fs_ops_init(void *userdata, struct fuse_conn_info *conn)
+/* Agrees with the kernel on what both can; clears m->passthrough if it is not
+ * among it. */
+static void init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs_mount *m = userdata;
 	const struct fs_link_mount *mount = &m->link->mount;
@@ -94,7 +96,7 @@ void fs_ops_init(void *userdata, struct fuse_conn_info *conn)
  * user sees it).
  */
 const struct fuse_lowlevel_ops fs_ops = {
-	.init = fs_ops_init,
+	.init = init,
 	.lookup = fs_lookup,
 	.forget = fs_forget,
 	.forget_multi = fs_forget_multi,

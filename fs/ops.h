@@ -21,9 +21,6 @@
 #include "fs/reply.h"
 
 extern const struct fuse_lowlevel_ops fs_ops;
-/* Agrees with the kernel on what both can; clears m->passthrough if it is not
- * among it. */
-void fs_ops_init(void *userdata, struct fuse_conn_info *conn);
 
 /* ---- changes of names (name.c) ---- */
 

@@ -344,6 +344,18 @@ static int note_tags(struct cache_txn *txn, const struct cache_remote *old,
 	return cache_remote_put(txn, &row);
 }
 
+/* Nothing moved: the name is still there (it may have been lost locally by
+ * an answer that came out of order). */
+static int merge_same(struct tier *tier, struct cache_txn *txn, uint64_t parent,
+	const char *name, const struct cache_remote *remote)
+{
+	struct cache_dentry dentry;
+	int err = cache_dentry_get(txn, parent, name, &dentry);
+
+	return err == -ENOENT ? tier_merge_show(tier, txn, parent, name, remote)
+			      : err;
+}
+
 /* A blob whose row may change. */
 static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	struct cache_remote *remote, const struct cache_remote *old)
@@ -357,8 +369,7 @@ static int merge_row(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	/* A tier or a policy comes and goes under the same ETag. */
 	if (same && old->access == remote->access) {
 		err = note_tags(txn, old, remote);
-		return err < 0 ? err
-			       : tier_merge_same(tier, txn, parent, name, old);
+		return err < 0 ? err : merge_same(tier, txn, parent, name, old);
 	}
 	if (same && old->has_list) {
 		remote->has_list = true; /* a listing does not say it */
@@ -417,18 +428,6 @@ out:
 	remote.name = plain;
 	cache_remote_fini(&remote);
 	return err == -ENAMETOOLONG || err > 0 ? 0 : err;
-}
-
-/* Nothing moved: the name is still there (it may have been lost locally by
- * an answer that came out of order). */
-int tier_merge_same(struct tier *tier, struct cache_txn *txn, uint64_t parent,
-	const char *name, const struct cache_remote *remote)
-{
-	struct cache_dentry dentry;
-	int err = cache_dentry_get(txn, parent, name, &dentry);
-
-	return err == -ENOENT ? tier_merge_show(tier, txn, parent, name, remote)
-			      : err;
 }
 
 int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
@@ -493,6 +492,9 @@ out:
 	return err == -ENOENT ? 0 : err;
 }
 
+static int absent_dir(struct tier *tier, struct cache_txn *txn, uint64_t ino,
+	uint64_t start_seq);
+
 int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	const char *name, uint64_t start_seq)
 {
@@ -531,7 +533,7 @@ int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 			txn, path.data, UINT64_MAX, &owed, &aside);
 		if (err < 0 || owed || aside)
 			goto out;
-		err = tier_merge_absent_dir(tier, txn, inode.ino, start_seq);
+		err = absent_dir(tier, txn, inode.ino, start_seq);
 		if (err > 0) { /* something stays in it: M5 */
 			inode.implicit = true;
 			err = cache_inode_put(txn, &inode);
@@ -613,8 +615,8 @@ static int collect_child(void *arg, const struct cache_dentry *dentry,
 
 /* The children of a directory that is gone go with it.  Returns 1 if one of
  * them stays. */
-int tier_merge_absent_dir(struct tier *tier, struct cache_txn *txn,
-	uint64_t ino, uint64_t start_seq)
+static int absent_dir(struct tier *tier, struct cache_txn *txn, uint64_t ino,
+	uint64_t start_seq)
 {
 	struct children c = { 0 };
 	bool empty = true;

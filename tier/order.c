@@ -164,7 +164,7 @@ uint64_t tier_serial_of(const struct cache_inode *inode)
 		: inode->serial;
 }
 
-uint8_t tier_order_phase(enum cache_kind kind, enum tier_class class)
+static uint8_t phase_of(enum cache_kind kind, enum tier_class class)
 {
 	if (kind == CACHE_GONE)
 		return CACHE_OWED_DELETES;
@@ -188,8 +188,7 @@ static void describe(struct tier *tier, struct cache_owed *row,
 	row->refused_ns = 0;
 	row->attrs_only = class == TIER_CLASS_ATTR;
 	row->group = false;
-	row->phase = tier_order_phase(
-		inode == NULL ? CACHE_GONE : inode->kind, class);
+	row->phase = phase_of(inode == NULL ? CACHE_GONE : inode->kind, class);
 	if (inode == NULL) {
 		row->kind = CACHE_GONE;
 		row->ino = row->serial = row->gen = row->size_bytes = 0;

@@ -23,8 +23,6 @@ int tier_order_put(struct tier *tier, struct cache_txn *txn, const char *path,
 int tier_order_join(
 	struct tier *tier, struct cache_txn *txn, uint64_t a, uint64_t b);
 
-/* The phase of a row in a group. */
-uint8_t tier_order_phase(enum cache_kind kind, enum tier_class class);
 /* O7: `path` has lost its name here, and is about to in the store. */
 int tier_order_keep_dir(
 	struct tier *tier, struct cache_txn *txn, const char *path);

@@ -28,7 +28,6 @@ struct tier_calls {
 	struct tier_call *first;
 };
 void tier_calls_add(struct tier_calls *calls, struct tier_call *call);
-void tier_calls_remove(struct tier_call *call);
 /* Ends one call / all calls of a list, from a task of their own. */
 void tier_call_end(struct tier *tier, struct tier_call *call, int err);
 void tier_calls_end(struct tier *tier, struct tier_calls *calls, int err);
@@ -246,9 +245,6 @@ int tier_merge_show(struct tier *tier, struct cache_txn *txn, uint64_t parent,
  * and not shown.  1: yes. */
 int tier_late(struct tier *tier, struct cache_txn *txn,
 	struct cache_remote *remote, const struct blob_mark *mark);
-/* Nothing moved since that row was written. */
-int tier_merge_same(struct tier *tier, struct cache_txn *txn, uint64_t parent,
-	const char *name, const struct cache_remote *remote);
 /* The store holds nothing under a name (complete walk, or 404). */
 int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	const char *name, uint64_t start_seq);
@@ -262,9 +258,6 @@ int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
  * if nothing else does, and goes with it. */
 int tier_merge_slash(struct tier *tier, struct cache_txn *txn, uint64_t ino,
 	const char *path, const struct blob_entry *entry, uint64_t start_seq);
-/* All names of a directory that is gone; 1: one of them stays. */
-int tier_merge_absent_dir(struct tier *tier, struct cache_txn *txn,
-	uint64_t ino, uint64_t start_seq);
 
 /* Splits "a/b/c" at the last slash: returns the last component and the
  * parent's length. */

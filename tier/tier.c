@@ -20,7 +20,7 @@ void tier_calls_add(struct tier_calls *calls, struct tier_call *call)
 	calls->first = call;
 }
 
-void tier_calls_remove(struct tier_call *call)
+static void remove_call(struct tier_call *call)
 {
 	*call->prev = call->next;
 	if (call->next != NULL)
@@ -47,7 +47,7 @@ void tier_calls_end(struct tier *tier, struct tier_calls *calls, int err)
 	struct tier_call *call;
 
 	while ((call = calls->first) != NULL) {
-		tier_calls_remove(call);
+		remove_call(call);
 		tier_call_end(tier, call, err);
 	}
 }

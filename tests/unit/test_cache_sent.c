@@ -59,8 +59,6 @@ START_TEST(sent_rows_are_kept_until_deleted)
 	ck_assert_uint_eq(sum, 5);
 	OK(cache_sent_del(txn, 3));
 	ck_assert_int_eq(cache_sent_del(txn, 3), -ENOENT);
-	OK(cache_sent_del_name(txn, name));
-	ck_assert_int_eq(cache_sent_of(txn, name, &out), -ENOENT);
 	OK(cache_commit(txn));
 	test_cache_free(t);
 }
