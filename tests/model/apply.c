@@ -229,7 +229,7 @@ void flight_mutate(struct flight *f)
 	/* Blocks that were never committed go after a week, or with whatever
 	 * else another tool commits. */
 	if (f->op == BLOB_COMMIT && !f->applied && m->faults &&
-		b->staged_nr > 0 && rnd_pct(&m->rnd, 5)) {
+		b->staged_nr > 0 && rnd_pct(&m->rnd, 25)) {
 		mstore_drop_blocks(&b->staged, &b->staged_nr);
 		count(m, COUNT_BLOCKS_GONE);
 	}
