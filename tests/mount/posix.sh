@@ -6,7 +6,6 @@
 . "$(dirname "$0")/../lib/common.sh"
 t_begin
 
-# Patterns of lines that may differ from the disk's, each with its reason.
 # Lines that may differ from the disk's: a pattern, and behind it the reason.
 cat >"$T/reasons" <<'REASONS'
 rename\.exchange\.(dir|full)\.  two trees of blobs cannot change places
@@ -33,8 +32,7 @@ posix() { "$TOP/tests/mount/posix.py" "$@"; }
 posix "$plain" >"$T/plain.out"
 
 # compare STORE OPTIONS [once]: what a mount answers, and what a second host that
-# mounts the same store then sees (not
-# with `once`).
+# mounts the same store then sees (not with `once`).
 compare() {
   rm -rf "$CACHE" "$CACHE.2"
   t_mount "$1" "$2"
@@ -66,9 +64,13 @@ compare() {
 t_claim "a mount of a dir: store answers as ext4 does; so does a second host"
 compare "dir:$STORE" ""
 
-t_claim "so does a mount without passthrough"
+t_claim "so does a mount without passthrough, but that a file being written is data"
 rm -rf "$STORE" && mkdir "$STORE"
+# What was stored to a mapping may be in the kernel's pages only.
+cp "$T/patterns" "$T/patterns.all"
+echo '^[<>] space\.holes\.' >>"$T/patterns"
 compare "dir:$STORE" passthrough=off once
+mv "$T/patterns.all" "$T/patterns"
 
 t_claim "so does a mount of a blob service"
 . "$(dirname "$0")/../lib/blobd.sh"
