@@ -298,6 +298,10 @@ void cache_data_drain(struct cache *cache)
 	size_t nr;
 
 	base_lock(&d->mutex);
+	/* What another thread has taken is to be gone, too. */
+	while (d->draining)
+		base_cond_wait(&d->drained, &d->mutex);
+	d->draining = true;
 	drops = d->drops;
 	nr = d->drops_nr;
 	d->drops = NULL;
@@ -307,6 +311,10 @@ void cache_data_drain(struct cache *cache)
 		for (size_t i = 0; i < nr; i++)
 			unlink_now(cache, drops[i].ino, drops[i].serial);
 	free(drops);
+	base_lock(&d->mutex);
+	d->draining = false;
+	pthread_cond_broadcast(&d->drained);
+	base_unlock(&d->mutex);
 }
 
 void cache_data_unlink(struct cache *cache, uint64_t ino, uint64_t serial)

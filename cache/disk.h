@@ -57,12 +57,15 @@ struct cache_data_state {
 	struct base_mutex mutex; /* the queue of unlinks: */
 	struct cache_drop *drops;
 	size_t drops_nr, drops_cap;
+	bool draining; /* a thread has taken them */
+	pthread_cond_t drained;
 };
 
 /* Which of the directories, and which HH in it. */
 void cache_data_place(
 	uint64_t ino, size_t dirs_nr, size_t *ret_dir, unsigned *ret_hh);
-/* [sync] Unlinks what was queued, on this thread. */
+/* [sync] Unlinks what was queued, on this thread, or waits for the one that has
+ * begun to. */
 void cache_data_drain(struct cache *cache);
 /* The same as cache_data_probe() for a descriptor of one's own. */
 int cache_data_probe_fd(int fd, bool writers_only);

@@ -237,6 +237,7 @@ int cache_data_prepare(struct cache *cache, char *why, size_t why_bytes)
 	d->dirs_nr = cache->dirs_nr;
 	d->leases = true;
 	base_mutex_init(&d->mutex, BASE_RANK_CACHE_SPACE);
+	base_cond_init(&d->drained);
 	d->bg = cache_bg_new(cache, cache_data_drain);
 	for (size_t i = 0; i < d->dirs_nr; i++) {
 		d->dirs[i].fd = -1;
@@ -280,6 +281,7 @@ void cache_data_finish(struct cache *cache, bool undo)
 			unmake(cache->dirs[i], d->dirs[i].fd);
 		close(d->dirs[i].fd);
 	}
+	pthread_cond_destroy(&d->drained);
 	base_mutex_fini(&d->mutex);
 	free(d->dirs);
 	free(d);
