@@ -116,6 +116,7 @@ static int refused(struct probe *p)
 static void id_made(void *arg)
 {
 	struct probe *p = arg;
+	struct tier *t = p->tier; /* the next answer may free p at once */
 
 	if (p->req.result == BLOB_OK) {
 		p->id_nr = ID_CHARS;
@@ -123,7 +124,7 @@ static void id_made(void *arg)
 	} else if (p->req.result == BLOB_CONDITION && !p->made) {
 		p->made = true; /* another host was first */
 		ask_id(p);
-		tier_answered(p->tier);
+		tier_answered(t);
 	} else if (p->req.result == BLOB_NO_CONTAINER ||
 		p->req.result == BLOB_UNAVAILABLE) {
 		probe_end(p, refused(p));
@@ -189,20 +190,21 @@ static bool knows_id(struct tier *tier)
 static void id_answered(void *arg)
 {
 	struct probe *p = arg;
+	struct tier *t = p->tier; /* the next answer may free p at once */
 
 	p->id[p->id_nr] = '\0';
 	if (p->req.result == BLOB_OK) {
 		probe_end(p, check_id(p));
 	} else if (p->req.result == BLOB_NOT_FOUND) {
-		if (knows_id(p->tier)) {
+		if (knows_id(t)) {
 			p->id_nr = 0;
 			p->id[0] = '\0';
 			probe_end(p, check_id(p));
-		} else if (p->tier->cfg.read_only) {
+		} else if (t->cfg.read_only) {
 			probe_end(p, 0);
 		} else {
 			make_id(p);
-			tier_answered(p->tier);
+			tier_answered(t);
 		}
 	} else {
 		probe_end(p, refused(p));
