@@ -166,9 +166,9 @@ void tier_dirs_close(struct tier *t)
 
 	if (d == NULL)
 		return;
+	HASH_CLEAR(hh, d->by_ino);
 	while ((c = TAILQ_FIRST(&d->by_age)) != NULL) {
 		TAILQ_REMOVE(&d->by_age, c, link);
-		HASH_DEL(d->by_ino, c);
 		free(c);
 	}
 	base_mutex_fini(&d->mutex);

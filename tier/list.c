@@ -131,8 +131,7 @@ void tier_refresh_dir(struct tier *t, uint64_t ino, struct tier_call *call)
 	base_unlock(&l->mutex);
 }
 
-void tier_list_recheck(
-	struct tier *t, const char *path, struct tier_call *call)
+void tier_list_recheck(struct tier *t, const char *path, struct tier_call *call)
 {
 	struct cache_inode dir;
 	struct cache_txn *txn;

@@ -71,13 +71,13 @@ void choose_path(struct world *w, struct dice *d, struct step *s, int nr)
 		len += snprintf(path + len, PATH_BYTES - len, "%s%s",
 			i == 0 ? "" : "/", choose_name(d));
 	if (dice_one_in(d, 60))
-		strcat(path, "/");
+		len += snprintf(path + len, PATH_BYTES - len, "/");
 	if (dice_one_in(d, 60))
-		strcat(path, "/.");
+		snprintf(path + len, PATH_BYTES - len, "/.");
 	if (dice_one_in(d, 300))
 		path[0] = '\0';
 	if (dice_one_in(d, 100))
-		strcpy(path, ".");
+		snprintf(path, PATH_BYTES, ".");
 }
 
 int choose_slot(struct world *w, struct dice *d)

@@ -59,9 +59,10 @@ static unsigned run(
 		good = call_make(w, &step, why);
 		made++;
 	}
-	snprintf(class, sizeof(class), "%s %.*s", step.kind->name,
-		(int)strcspn(why, "\n"), why);
-	if (good && !tree_compare(w, why)) {
+	if (!good) {
+		snprintf(class, sizeof(class), "%s %.*s", step.kind->name,
+			(int)strcspn(why, "\n"), why);
+	} else if (!tree_compare(w, why)) {
 		good = false;
 		class[0] = '\0';
 	}
@@ -87,7 +88,7 @@ static void shrink(struct world *w, struct sequence *q, char *why)
 	bool any;
 	char other[TEXT_BYTES], same[sizeof(class)];
 
-	strcpy(same, class);
+	memcpy(same, class, sizeof(same));
 	for (piece = q->nr / 2; piece > 0; piece = any ? piece : piece / 2) {
 		any = false;
 		for (from = 0; from + 1 < q->nr; from += piece) {
@@ -104,7 +105,7 @@ static void shrink(struct world *w, struct sequence *q, char *why)
 			at = run(w, &less, other, NULL);
 			if (at == less.nr || strcmp(same, class) != 0)
 				continue;
-			strcpy(why, other);
+			memcpy(why, other, sizeof(other));
 			q->nr = at + 1;
 			memcpy(q->number, less.number,
 				q->nr * sizeof(*q->number));

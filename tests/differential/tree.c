@@ -86,7 +86,7 @@ static void know(int dir, const char *name)
 	char **names = NULL;
 	int nr = fd < 0 ? 0 : list(fd, &names);
 
-	while (nr > 0)
+	while (names != NULL && nr > 0)
 		free(names[--nr]);
 	free(names);
 	if (fd >= 0)
@@ -142,7 +142,7 @@ static void walk(struct text *t, int fd, const char *path)
 
 	if (nr < 0)
 		fprintf(t->out, "%s: list: %s\n", path, strerror(-nr));
-	for (i = 0; i < nr; i++) {
+	for (i = 0; names != NULL && i < nr; i++) {
 		if (asprintf(&below, "%s/%s", path, names[i]) < 0)
 			die("memory");
 		put(t, fd, names[i], below);

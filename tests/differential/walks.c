@@ -39,6 +39,7 @@ static int by_text(const void *a, const void *b)
 static void rest(DIR *dir, struct result *r, char **names, int nr)
 {
 	struct dirent *entry;
+	size_t used;
 	int i;
 
 	while (nr < NAMES_MAX && (entry = next(dir)) != NULL)
@@ -50,8 +51,10 @@ static void rest(DIR *dir, struct result *r, char **names, int nr)
 	r->hash = HASH_START;
 	for (i = 0; i < nr; i++) {
 		r->hash = hash_bytes(r->hash, names[i], strlen(names[i]) + 1);
-		if (strlen(r->note) + strlen(names[i]) + 2 < sizeof(r->note))
-			strcat(strcat(r->note, names[i]), ",");
+		used = strlen(r->note);
+		if (used + strlen(names[i]) + 2 < sizeof(r->note))
+			snprintf(r->note + used, sizeof(r->note) - used, "%s,",
+				names[i]);
 		free(names[i]);
 	}
 }
@@ -115,7 +118,7 @@ static void do_seekdir(struct world *w, struct side *side, const struct step *s,
 	at = telldir(dir);
 	entry = next(dir);
 	if (entry != NULL)
-		strcpy(name, entry->d_name);
+		snprintf(name, sizeof(name), "%s", entry->d_name);
 	for (i = 0; i < s->seed % 4 && next(dir) != NULL; i++)
 		;
 	seekdir(dir, at);
