@@ -14,7 +14,7 @@
 
 /* The daemon is gone within 5 s, unless others keep the cache's disk busy: it
  * syncs it. */
-#define GONE_MS 30000
+#define GONE_MS 60000
 
 static const char usage[] =
 	"usage: forebay umount MOUNTPOINT [--drain]\n"
