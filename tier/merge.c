@@ -20,9 +20,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* M1 */
-static int may_change(struct tier *tier, struct cache_txn *txn,
-	const char *path, uint64_t known_seq, uint64_t start_seq, bool *ret)
+int tier_merge_may(struct tier *tier, struct cache_txn *txn, const char *path,
+	uint64_t known_seq, uint64_t start_seq, bool *ret)
 {
 	struct cache_sent sent;
 	bool owed;
@@ -92,8 +91,7 @@ static int new_inode(struct tier *tier, struct cache_txn *txn,
 	return err;
 }
 
-/* Subdirectories count in their parent's links. */
-static int count_dir(struct cache_txn *txn, uint64_t parent, int by)
+int tier_merge_count_dir(struct cache_txn *txn, uint64_t parent, int by)
 {
 	struct cache_inode inode;
 	int err = cache_inode_get(txn, parent, &inode);
@@ -114,12 +112,12 @@ static int add_name(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	if (err == 0)
 		err = cache_dentry_add(txn, parent, name, ino);
 	if (err == 0 && remote->kind == CACHE_DIR)
-		err = count_dir(txn, parent, 1);
+		err = tier_merge_count_dir(txn, parent, 1);
 	return err;
 }
 
-/* The inode loses its last name. */
-static int let_go(struct cache_txn *txn, struct cache_inode *inode, bool open)
+int tier_merge_let_go(
+	struct cache_txn *txn, struct cache_inode *inode, bool open)
 {
 	bool gone;
 	int err;
@@ -155,15 +153,15 @@ static int replace_content(struct tier *tier, struct cache_txn *txn,
 	}
 	if (err < 0 && err != -EBUSY)
 		return err;
-	err = let_go(txn, inode, err == -EBUSY);
+	err = tier_merge_let_go(txn, inode, err == -EBUSY);
 	if (err == 0)
 		err = new_inode(tier, txn, remote, &ino);
 	if (err == 0)
 		err = cache_dentry_set(txn, parent, name, ino);
 	if (err == 0 && inode->kind == CACHE_DIR)
-		err = count_dir(txn, parent, -1);
+		err = tier_merge_count_dir(txn, parent, -1);
 	if (err == 0 && remote->kind == CACHE_DIR)
-		err = count_dir(txn, parent, 1);
+		err = tier_merge_count_dir(txn, parent, 1);
 	return err;
 }
 
@@ -258,7 +256,7 @@ static int show_prefix(struct tier *tier, struct cache_txn *txn,
 	if (err == 0)
 		err = cache_dentry_add(txn, parent, name, ino);
 	if (err == 0)
-		err = count_dir(txn, parent, 1);
+		err = tier_merge_count_dir(txn, parent, 1);
 	return err;
 }
 
@@ -408,12 +406,12 @@ static int merge_blob(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	remote.known_seq = start_seq;
 	/* A directory took the blob's own name, and its rows with it. */
 	if (strcmp(path, plain) != 0) {
-		err = may_change(tier, txn, plain, 0, start_seq, &may);
+		err = tier_merge_may(tier, txn, plain, 0, start_seq, &may);
 		if (err < 0 || !may)
 			goto out;
 	}
 	known = cache_remote_get(txn, path, &old) == 0;
-	err = may_change(
+	err = tier_merge_may(
 		tier, txn, path, known ? old.known_seq : 0, start_seq, &may);
 	if (err == 0 && may)
 		err = tier_late(tier, txn, &remote, &mark);
@@ -442,7 +440,7 @@ int tier_merge_entry(struct tier *tier, struct cache_txn *txn, uint64_t parent,
 	if (!entry->prefix)
 		return merge_blob(
 			tier, txn, parent, name, entry, start_seq, ret_name);
-	err = may_change(tier, txn, entry->name, 0, start_seq, &may);
+	err = tier_merge_may(tier, txn, entry->name, 0, start_seq, &may);
 	if (err < 0 || !may)
 		return err;
 	return show_prefix(tier, txn, parent, name, entry->name);
@@ -461,8 +459,8 @@ int tier_merge_slash(struct tier *tier, struct cache_txn *txn, uint64_t ino,
 	base_str_printf(&name, "%s/", path);
 	known = cache_remote_get(txn, name.data, &old) == 0;
 	err = known || entry != NULL
-		? may_change(tier, txn, name.data, known ? old.known_seq : 0,
-			  start_seq, &may)
+		? tier_merge_may(tier, txn, name.data,
+			  known ? old.known_seq : 0, start_seq, &may)
 		: -ENOENT;
 	if (err < 0 || !may)
 		goto out;
@@ -490,146 +488,4 @@ out:
 		cache_remote_fini(&old);
 	base_str_fini(&name);
 	return err == -ENOENT ? 0 : err;
-}
-
-static int absent_dir(struct tier *tier, struct cache_txn *txn, uint64_t ino,
-	uint64_t start_seq);
-
-int tier_merge_absent(struct tier *tier, struct cache_txn *txn, uint64_t parent,
-	const char *name, uint64_t start_seq)
-{
-	struct base_str path = BASE_STR_INIT;
-	struct cache_dentry dentry;
-	struct cache_inode inode;
-	struct cache_remote old;
-	bool known, may, owed = false, aside = false;
-	int err;
-
-	err = cache_path_join(txn, parent, name, &path);
-	if (err < 0)
-		return err;
-	known = cache_remote_get(txn, path.data, &old) == 0;
-	err = may_change(tier, txn, path.data, known ? old.known_seq : 0,
-		start_seq, &may);
-	if (known)
-		cache_remote_fini(&old);
-	if (err < 0 || !may)
-		goto out;
-	if (known)
-		err = tier_remote_gone(tier, txn, path.data);
-	if (err == 0)
-		err = cache_dentry_get(txn, parent, name, &dentry);
-	if (err == 0)
-		err = cache_inode_get(txn, dentry.ino, &inode);
-	if (err < 0)
-		goto out;
-	/* Nothing was ever said of it: it is a file being made here. */
-	if (!inode.stored && !inode.implicit)
-		goto out;
-	if (inode.written)
-		goto out;
-	if (inode.kind == CACHE_DIR) {
-		err = cache_owed_below(
-			txn, path.data, UINT64_MAX, &owed, &aside);
-		if (err < 0 || owed || aside)
-			goto out;
-		err = absent_dir(tier, txn, inode.ino, start_seq);
-		if (err > 0) { /* something stays in it: M5 */
-			inode.implicit = true;
-			err = cache_inode_put(txn, &inode);
-			goto out;
-		}
-		if (err < 0)
-			goto out;
-		err = count_dir(txn, parent, -1);
-		if (err == 0)
-			err = cache_inode_get(txn, dentry.ino, &inode);
-	}
-	if (err == 0)
-		err = cache_dentry_del(txn, parent, name);
-	if (err == 0 && strstr(name, ".conflict-") != NULL)
-		err = cache_conflict_settled(txn, path.data);
-	if (err == 0) {
-		int claim = cache_claim(txn, inode.ino);
-
-		err = claim < 0 && claim != -EBUSY
-			? claim
-			: let_go(txn, &inode, claim == -EBUSY);
-	}
-out:
-	base_str_fini(&path);
-	return err == -ENOENT ? 0 : err;
-}
-
-int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
-	uint64_t parent, const char *name, uint64_t start_seq)
-{
-	struct base_str path = BASE_STR_INIT;
-	struct cache_dentry dentry;
-	struct cache_inode inode;
-	struct cache_remote old;
-	bool may = false;
-	int err;
-
-	err = cache_path_join(txn, parent, name, &path);
-	if (err == 0)
-		err = cache_remote_get(txn, path.data, &old);
-	if (err < 0)
-		goto out;
-	/* One named "d/" is seen by a walk of the directory itself. */
-	if (old.kind == CACHE_DIR && !old.slash)
-		err = may_change(
-			tier, txn, path.data, old.known_seq, start_seq, &may);
-	cache_remote_fini(&old);
-	if (err == 0 && may)
-		err = cache_dentry_get(txn, parent, name, &dentry);
-	if (err < 0 || !may)
-		goto out;
-	err = cache_inode_get(txn, dentry.ino, &inode);
-	if (err == 0)
-		err = cache_remote_del(txn, path.data);
-	if (err == 0 && inode.kind == CACHE_DIR) {
-		inode.implicit = true;
-		err = cache_inode_put(txn, &inode);
-	}
-out:
-	base_str_fini(&path);
-	return err == -ENOENT ? 0 : err;
-}
-
-struct children {
-	char **names;
-	size_t nr;
-};
-
-static int collect_child(void *arg, const struct cache_dentry *dentry,
-	const struct cache_inode *inode)
-{
-	struct children *c = arg;
-
-	(void)inode;
-	c->names = base_realloc(c->names, (c->nr + 1) * sizeof(*c->names));
-	c->names[c->nr++] = base_strdup(dentry->name);
-	return 0;
-}
-
-/* The children of a directory that is gone go with it.  Returns 1 if one of
- * them stays. */
-static int absent_dir(struct tier *tier, struct cache_txn *txn, uint64_t ino,
-	uint64_t start_seq)
-{
-	struct children c = { 0 };
-	bool empty = true;
-	int err = cache_dentry_each(txn, ino, 0, collect_child, &c);
-
-	for (size_t i = 0; i < c.nr; i++) {
-		if (err == 0)
-			err = tier_merge_absent(
-				tier, txn, ino, c.names[i], start_seq);
-		free(c.names[i]);
-	}
-	free(c.names);
-	if (err == 0)
-		err = cache_dir_is_empty(txn, ino, &empty);
-	return err < 0 ? err : !empty;
 }

@@ -258,6 +258,15 @@ int tier_merge_unmarked(struct tier *tier, struct cache_txn *txn,
  * if nothing else does, and goes with it. */
 int tier_merge_slash(struct tier *tier, struct cache_txn *txn, uint64_t ino,
 	const char *path, const struct blob_entry *entry, uint64_t start_seq);
+/* M1: may what was asked at `start_seq` change what is known of this name since
+ * `known_seq`? */
+int tier_merge_may(struct tier *tier, struct cache_txn *txn, const char *path,
+	uint64_t known_seq, uint64_t start_seq, bool *ret);
+/* Subdirectories count in their parent's links. */
+int tier_merge_count_dir(struct cache_txn *txn, uint64_t parent, int by);
+/* The inode loses its last name; `open`: it is held. */
+int tier_merge_let_go(
+	struct cache_txn *txn, struct cache_inode *inode, bool open);
 
 /* Splits "a/b/c" at the last slash: returns the last component and the
  * parent's length. */

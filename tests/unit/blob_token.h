@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "blob/token.h"
+#include "tests/unit/clear_env.h"
 
 #define NS_PER_S 1000000000LL
 #define SCRIPT_MAX 8
@@ -157,20 +158,6 @@ struct setup {
 	struct blob_token *token;
 	struct blob_token_tune tune;
 };
-
-static inline void clear_env(void)
-{
-	static const char *const names[] = { "AZURE_STORAGE_ACCOUNT",
-		"AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN",
-		"AZURE_STORAGE_CONNECTION_STRING", "AZURE_CLIENT_ID",
-		"AZURE_TENANT_ID", "AZURE_CLIENT_SECRET",
-		"AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST",
-		"AZURE_POD_IDENTITY_AUTHORITY_HOST", "IDENTITY_ENDPOINT",
-		"IDENTITY_HEADER", "IMDS_ENDPOINT" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		unsetenv(names[i]);
-}
 
 static inline void setup_begin(struct setup *s)
 {

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/clear_env.h"
+
 #define KEY "c2VjcmV0LWtleQ=="
 
 static char dir[] = "/tmp/forebay-creds-XXXXXX";
@@ -18,16 +20,7 @@ static struct blob_creds *creds;
 
 static void begin(void)
 {
-	static const char *const names[] = { "AZURE_STORAGE_ACCOUNT",
-		"AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN",
-		"AZURE_STORAGE_CONNECTION_STRING", "AZURE_CLIENT_ID",
-		"AZURE_TENANT_ID", "AZURE_CLIENT_SECRET",
-		"AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST",
-		"AZURE_POD_IDENTITY_AUTHORITY_HOST", "IDENTITY_ENDPOINT",
-		"IDENTITY_HEADER", "IMDS_ENDPOINT" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		unsetenv(names[i]);
+	clear_env();
 	snprintf(path, sizeof(path), "%s/creds", dir);
 	why[0] = '\0';
 	creds = NULL;
