@@ -122,7 +122,7 @@ static const struct row_check counts[] = {
 			"CAST('next_owed' AS BLOB)" } },
 };
 
-/* As cache/index.c counts; valid where the cache was closed. */
+/* As cache/session.c counts; valid where the cache was closed. */
 static const struct {
 	const char *key, *sql;
 } totals[] = {

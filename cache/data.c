@@ -4,7 +4,7 @@
  * On disk: CACHE/data/HH/INO.SERIAL, a sparse file with the offsets of the
  * real one.  HH, and which of several cache directories, come from a hash of
  * INO, so `spread` and `place_of` are part of the on-disk form: they hold as
- * long as the list of directories does (index.c keeps it in `meta`).
+ * long as the list of directories does (session.c keeps it in `meta`).
  *
  * Durable: a file's bytes by fdatasync, its name by the same where the file
  * system is known to do so (prepare.c), else by an fsync of HH.  `made` counts
